@@ -1,0 +1,1 @@
+"""Draft, critique, revise. Start from `loop.revise`."""

@@ -1,0 +1,58 @@
+"""From an engine's address to an engine. The one call: `open_engine`.
+
+`sandbox` · `vllm:<folder or hub id>` · `http(s)://host:port/v1#model` · `scripted:<file.yaml>`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cai.engine.base import Engine
+from cai.errors import ConfigError
+
+SANDBOX_MODEL = Path(__file__).parent.parent / "sandbox" / "model"
+FORMS = "sandbox, vllm:<folder or hub id>, http(s)://host:port/v1#model, scripted:<file.yaml>"
+
+
+async def open_engine(address: str, *, options: Mapping[str, Any] | None = None) -> Engine:
+    """Open the engine at `address` and wait until it can answer. Close it with `aclose`.
+
+    `options` are vLLM's engine arguments by name; only an embedded engine takes them.
+    Raises ConfigError when the address or an option will not do.
+    """
+    scheme, _, rest = address.partition(":")
+    if options and scheme not in ("sandbox", "vllm"):
+        raise ConfigError(f"engine arguments {sorted(options)} need an embedded engine ({FORMS})")
+    if address == "sandbox":
+        from cai.engine.embedded import EmbeddedEngine
+
+        return await EmbeddedEngine.start(str(SANDBOX_MODEL), options, served_name="sandbox")
+    if scheme == "vllm" and rest:
+        from cai.engine.embedded import EmbeddedEngine
+
+        return await EmbeddedEngine.start(rest, options)
+    if scheme in ("http", "https"):
+        from cai.engine.remote import RemoteEngine
+
+        return await RemoteEngine.connect(address)
+    if scheme == "scripted" and rest:
+        from cai.engine.scripted import ScriptedEngine
+
+        return ScriptedEngine.from_file(Path(rest))
+    raise ConfigError(f"'{address}' is no engine address; use one of: {FORMS}")
+
+
+def parse_engine_argument(text: str) -> tuple[str, Any]:
+    """`name=value` from a command line; the value is read as JSON where it is JSON."""
+    import json
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"'{text}' is no engine argument; write name=value")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = {"true": True, "false": False}.get(value.lower(), value)
+    return name.strip().replace("-", "_"), parsed

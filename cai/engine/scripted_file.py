@@ -1,0 +1,80 @@
+"""Reads a scripted engine's rules from a YAML file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cai.errors import ConfigError, EngineError
+from cai.types import Prompt, Sampling
+
+
+class Rule(BaseModel):
+    """Answers when `match` is found in the last message; the first rule that fits wins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    match: str | None = None
+    answer: str | None = None
+    scores: dict[str, Annotated[float, Field(le=0.0)]] | None = None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The compiled `match`; an absent one fits everything."""
+        return re.compile(self.match or "")
+
+
+class Script(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    delay_s: Annotated[float, Field(ge=0.0, le=60.0)] = 0.0
+    max_context: Annotated[int, Field(ge=1)] | None = None
+
+    def answer(self, prompt: Prompt, sampling: Sampling) -> str:
+        """Text of the first rule with an answer whose pattern is found."""
+        rule = self._find(prompt, "answer")
+        assert rule.answer is not None
+        return rule.answer
+
+    def scores(self, prompt: Prompt, labels: Sequence[str]) -> Mapping[str, float]:
+        """Label log-probs of the first rule with scores whose pattern is found."""
+        rule = self._find(prompt, "scores")
+        assert rule.scores is not None
+        return rule.scores
+
+    def _find(self, prompt: Prompt, what: str) -> Rule:
+        from cai.engine.scripted import last_text
+
+        text = last_text(prompt)
+        for rule in self.rules:
+            if getattr(rule, what) is not None and rule.pattern.search(text):
+                return rule
+        raise EngineError(
+            f"no rule of the script has {what} for this prompt; add one without match"
+        )
+
+
+def read_script(path: Path) -> Script:
+    """Rules from a file. Raises ConfigError with file, line and the way out."""
+    from cai.yamlguard import load_yaml, validate
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such script")
+    script = validate(Script, load_yaml(path.read_bytes(), path=path))
+    for index, rule in enumerate(script.rules):
+        try:
+            _ = rule.pattern
+        except re.error as exc:
+            raise ConfigError(
+                f"{path}: rules[{index}].match is no regular expression: {exc}"
+            ) from exc
+    return script

@@ -1,0 +1,1 @@
+"""AI feedback: which of two answers follows a principle better."""

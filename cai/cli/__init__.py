@@ -1,0 +1,1 @@
+"""The command `cai`: one thin file per noun. Start from `cai.cli.main.main`."""

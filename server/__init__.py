@@ -1,0 +1,1 @@
+"""The HTTP service: OpenAI's calls, and the constitutional ones. Start from `app.create_app`."""

@@ -1,0 +1,96 @@
+"""How many requests run and wait, and for how long. Beyond that there is a 429 or a 504 at once.
+
+Start from `Admission.slot` and `deadline`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+
+from cai.errors import EngineTimeoutError, OverloadedError
+
+_SMOOTHING = 0.05
+_MAX_RETRY_AFTER_S = 60.0
+
+
+class Admission:
+    """At most `max_running` requests at work and `max_queue` waiting, first come, first served."""
+
+    def __init__(self, *, max_running: int, max_queue: int) -> None:
+        self.max_running = max_running
+        self.max_queue = max_queue
+        self.num_running = 0
+        self.num_queued = 0
+        self._free = asyncio.Semaphore(max_running)
+        self._usual_s = 1.0
+
+    def slot(self) -> _Slot:
+        """`async with admission.slot():` raises OverloadedError when the queue is full."""
+        return _Slot(self)
+
+    async def enter(self) -> None:
+        """Wait for a slot."""
+        if self._free.locked():
+            self._refuse_when_full()
+            self.num_queued += 1
+            try:
+                await self._free.acquire()
+            finally:
+                self.num_queued -= 1
+        else:
+            await self._free.acquire()
+        self.num_running += 1
+
+    def leave(self, seconds: float) -> None:
+        """Free a slot that was held for `seconds`."""
+        self.num_running -= 1
+        self._usual_s += _SMOOTHING * (seconds - self._usual_s)
+        self._free.release()
+
+    def _refuse_when_full(self) -> None:
+        if self.num_queued < self.max_queue:
+            return
+        wait_s = self._usual_s * (self.num_queued + 1) / self.max_running
+        raise OverloadedError(
+            f"the server is busy: {self.num_running} requests run and {self.num_queued} wait "
+            f"(max_queue {self.max_queue}); try again later",
+            retry_after_s=min(wait_s, _MAX_RETRY_AFTER_S),
+        )
+
+
+class _Slot:
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._started = 0.0
+
+    async def __aenter__(self) -> None:
+        await self._admission.enter()
+        self._started = time.perf_counter()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._admission.leave(time.perf_counter() - self._started)
+
+
+@asynccontextmanager
+async def deadline(limit_s: float) -> AsyncIterator[None]:
+    """Raise EngineTimeoutError, naming the limit, when the block runs for longer."""
+    limit = asyncio.timeout(limit_s)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as exc:
+        if not limit.expired():
+            raise
+        raise EngineTimeoutError(
+            f"the request took longer than request_timeout_s ({limit_s:g} s), waiting included; "
+            "ask for fewer tokens or revisions, or raise the limit"
+        ) from exc

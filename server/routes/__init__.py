@@ -1,0 +1,1 @@
+"""One router per noun. Handlers parse, call and return."""

@@ -1,0 +1,87 @@
+"""`/internal`: for workers and trainers that ask the process which owns the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cai.types import Completion, TokenPrompt
+from server.deps import check_limit, count, services
+from server.routes.table import router, takes
+from server.schemas.internal import GenerateRequest, ScoreRequest
+from server.schemas.replies import about, finite, json_response, policy_headers, usage_json
+from server.work import perform, read
+
+internal = router("internal")
+
+
+@internal.post("/internal/generate", openapi_extra=takes(GenerateRequest))
+async def generate(request: Request) -> Response:
+    """Generate from token ids, and give token ids back."""
+    body = await read(request, GenerateRequest)
+    engine = services(request).engine()
+    check_limit(engine, body.max_tokens, "max_tokens")
+    sampling = body.sampling(max_tokens=body.max_tokens, n=body.n, logprobs=body.logprobs)
+
+    async def work() -> Response:
+        generation = await engine.generate(TokenPrompt(tuple(body.prompt_token_ids)), sampling)
+        count(request, generation.usage)
+        reply = {
+            "completions": [_completion(one) for one in generation.completions],
+            "usage": usage_json(generation.usage),
+            **about(generation.policy, generation.seed_honoured),
+        }
+        return json_response(reply, policy_headers(generation.policy))
+
+    return await perform(request, work)
+
+
+@internal.post("/internal/score", openapi_extra=takes(ScoreRequest))
+async def score(request: Request) -> Response:
+    """Log-probs of labels as the next token; asked of the judge where there is one."""
+    body = await read(request, ScoreRequest)
+    judge = services(request).judge()
+
+    async def work() -> Response:
+        scores = await judge.score(body.to_prompt(), body.labels)
+        count(request, scores.usage)
+        reply = {
+            "logprobs": {label: finite(value) for label, value in scores.logprobs.items()},
+            "mass": scores.mass,
+            "usage": usage_json(scores.usage),
+            **about(scores.policy, None),
+        }
+        return json_response(reply, policy_headers(scores.policy))
+
+    return await perform(request, work)
+
+
+@internal.get("/internal/identity")
+async def identity(request: Request) -> Response:
+    """Who answers: engine, model, digests."""
+    found = services(request).engine().identity()
+    return json_response(found.as_dict(), policy_headers(found.model))
+
+
+def _completion(completion: Completion) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "text": completion.text,
+        "token_ids": completion.token_ids,
+        "finish_reason": completion.finish_reason,
+    }
+    if completion.logprobs is not None:
+        told["logprobs"] = [
+            {
+                "id": token.id,
+                "text": token.text,
+                "logprob": finite(token.logprob),
+                "top": [
+                    {"id": id_, "text": text, "logprob": finite(value)}
+                    for id_, text, value in token.top
+                ],
+            }
+            for token in completion.logprobs
+        ]
+    return told

@@ -1,0 +1,95 @@
+"""Who may call what: one line per call. A route that is not here cannot be made.
+
+`open` needs no key, `any` needs one of whatever scope; the others are scopes, and `admin` has
+them all. Start from `Route`, the class of every router's routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.auth import Access, authorise
+from server.deps import services
+
+ACCESS: Mapping[str, Access] = {
+    "POST /v1/chat/completions": "infer",
+    "POST /v1/completions": "infer",
+    "GET /v1/models": "infer",
+    "GET /v1/models/{model_id:path}": "infer",
+    "POST /v1/critiques": "infer",
+    "POST /v1/revisions": "infer",
+    "GET /v1/constitutions": "infer",
+    "GET /v1/constitutions/{name}": "infer",
+    "GET /v1/constitutions/{name}/{version}": "infer",
+    "POST /internal/generate": "admin",
+    "POST /internal/score": "admin",
+    "GET /internal/identity": "admin",
+    "GET /metrics": "any",
+    "GET /healthz": "open",
+    "GET /readyz": "open",
+    "GET /docs": "open",
+    "GET /docs/style.css": "open",
+    "GET /openapi.json": "open",
+}
+
+REF = "#/components/schemas/{model}"
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Route(APIRoute):
+    """A route that checks the caller's key and then calls its handler with the request.
+
+    FastAPI's resolution of dependencies is passed over: handlers read their own bodies once, as
+    bytes, and there is nothing to resolve.
+    """
+
+    def get_route_handler(self) -> Handler:
+        """The handler behind the check; KeyError for a route that the table lacks."""
+        handler: Handler = self.endpoint
+        (method,) = self.methods
+        access = ACCESS[f"{method} {self.path}"]
+
+        async def authorised(request: Request) -> Response:
+            authorise(request, access, services(request).keyring)
+            return await handler(request)
+
+        return authorised
+
+
+def router(tag: str) -> APIRouter:
+    """A router of guarded routes."""
+    return APIRouter(route_class=Route, tags=[tag])
+
+
+def takes(model: type[BaseModel]) -> dict[str, Any]:
+    """For `openapi_extra`: the call's body."""
+    schema = {"$ref": REF.format(model=model.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def path_parameters(*names: str) -> dict[str, Any]:
+    """For `openapi_extra`: the call's parameters in its path."""
+    return {
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ]
+    }
+
+
+def query_parameters(**descriptions: str) -> dict[str, Any]:
+    """For `openapi_extra`: the call's optional parameters after the question mark."""
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
+            for name, text in descriptions.items()
+        ]
+    }

@@ -1,0 +1,41 @@
+"""Plain data to YAML that the loader reads back as the same data. Start from `dump_yaml`.
+
+For files that a tool writes from nothing, such as a resolved config; a file of the user's is
+edited as text, so that its comments stay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from cai.yamlguard.scalars import resolve
+
+
+def dump_yaml(data: Any) -> str:
+    """Block style, keys in their order; text that would read as something else is quoted."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper without aliases, quoting by YAML 1.2 as well as 1.1."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if _is_plain(text) else '"'
+    )
+
+
+def _is_plain(text: str) -> bool:
+    try:
+        return resolve(text) == text and text != "<<"
+    except ValueError:
+        return False
+
+
+_Dumper.add_representer(str, _represent_text)

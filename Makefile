@@ -33,7 +33,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
-	$(BIN)/python benchmarks/audit.py
+	$(BIN)/python requirements/audit.py
 
 bench: setup
 	$(BIN)/python -m benchmarks

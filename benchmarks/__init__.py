@@ -1,0 +1,1 @@
+"""One script per claim, each printing ratios measured in one run on one machine."""

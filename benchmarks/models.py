@@ -1,0 +1,66 @@
+"""The model and the prompts that the speed benchmarks share.
+
+A random Llama of some five million parameters that has no end-of-text token: every request
+generates exactly `max_tokens` tokens, so both sides do the same work.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "hh-harmless-test-1200.jsonl.gz"
+
+
+def make_model(folder: Path) -> Path:
+    """Write the model with the sandbox's tokenizer and template; returns its folder."""
+    if (folder / "config.json").exists():
+        return folder
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from cai.engine.open import SANDBOX_MODEL
+
+    tokenizer = AutoTokenizer.from_pretrained(SANDBOX_MODEL)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=288,
+        intermediate_size=768,
+        num_hidden_layers=5,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.generation_config.eos_token_id = None
+    tokenizer.eos_token = None
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def first_turns(count: int) -> list[str]:
+    """First user turns of real conversations, or of sandbox prompts where there are none."""
+    if not SHARED.exists():
+        from cai.sandbox.prompts import prompts
+
+        return [p.messages[0].content for p in prompts(split="train", n=count, seed=0)]
+    with gzip.open(SHARED, "rt", encoding="utf-8") as file:
+        texts = [json.loads(line)["chosen"] for line in file]
+    turns = [text.split("\n\nHuman: ")[1].split("\n\nAssistant:")[0].strip() for text in texts]
+    return [turn for turn in turns if turn][:count]
+
+
+def quiet_environment() -> None:
+    """What both sides set before vLLM is imported."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -33,10 +33,21 @@ from server.routes.docs import docs
 from server.routes.internal import internal
 from server.routes.models import models
 from server.routes.operations import operations
+from server.routes.preferences import preferences
 
 logger = logging.getLogger(__name__)
 
-ROUTERS = (chat, completions, models, critiques, constitutions, internal, operations, docs)
+ROUTERS = (
+    chat,
+    completions,
+    models,
+    critiques,
+    preferences,
+    constitutions,
+    internal,
+    operations,
+    docs,
+)
 
 
 class Engines(NamedTuple):

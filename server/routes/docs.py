@@ -16,6 +16,7 @@ from server.schemas.chat import ChatRequest
 from server.schemas.completions import CompletionRequest
 from server.schemas.internal import GenerateRequest, ScoreRequest
 from server.schemas.loop import CritiqueRequest, RevisionRequest
+from server.schemas.preferences import PreferenceRequest
 from server.schemas.replies import json_response
 
 docs = router("docs")
@@ -25,6 +26,7 @@ _BODIES = (
     CompletionRequest,
     CritiqueRequest,
     RevisionRequest,
+    PreferenceRequest,
     GenerateRequest,
     ScoreRequest,
 )

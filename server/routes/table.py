@@ -25,6 +25,7 @@ ACCESS: Mapping[str, Access] = {
     "GET /v1/models/{model_id:path}": "infer",
     "POST /v1/critiques": "infer",
     "POST /v1/revisions": "infer",
+    "POST /v1/preferences": "infer",
     "GET /v1/constitutions": "infer",
     "GET /v1/constitutions/{name}": "infer",
     "GET /v1/constitutions/{name}/{version}": "infer",

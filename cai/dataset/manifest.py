@@ -1,0 +1,82 @@
+"""The manifest of a run directory: what was run, on what, by whom, and in which sessions.
+
+The only file of a run that holds times. Start from `begin_session`; `end_session` adds the counts.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cai import __version__
+from cai.constitution.schema import Constitution
+from cai.dataset.prompts import PromptFile
+from cai.dataset.records import FORMAT, Counts
+from cai.dataset.resume import Stock, check_same
+from cai.files import digest_json
+from cai.types import EngineIdentity
+
+_SAME = ("engine", "model", "digest", "template_digest")
+
+
+def begin_session(
+    folder: Path,
+    settled: Mapping[str, Any],
+    *,
+    constitution: Constitution,
+    engine: EngineIdentity,
+    prompts: PromptFile,
+    stock: Stock,
+) -> dict[str, Any]:
+    """The manifest to write before any row. `settled` is every setting that decides the rows.
+
+    Raises ConfigError when an earlier session had another engine behind the same address.
+    """
+    earlier = stock.manifest or {"engine": engine.as_dict(), "sessions": []}
+    _check_engine(folder, earlier["engine"], engine.as_dict())
+    session = {
+        "started_at": _now(),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "from": stock.counts.accounted,
+    }
+    return {
+        "format": FORMAT,
+        "cai_version": __version__,
+        "config_digest": digest_json(settled),
+        "config": dict(settled),
+        "constitution": {"ref": constitution.ref, "digest": constitution.digest},
+        "engine": engine.as_dict(),
+        "prompts": {
+            "path": str(prompts.path),
+            "digest": prompts.digest,
+            "inputs": prompts.num_inputs,
+        },
+        "sessions": [*earlier["sessions"], session],
+    }
+
+
+def end_session(manifest: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
+    """The manifest of a run that is complete."""
+    *before, last = manifest["sessions"]
+    return {
+        **manifest,
+        "counts": {"inputs": manifest["prompts"]["inputs"], **counts.as_dict()},
+        "sessions": [*before, {**last, "ended_at": _now()}],
+    }
+
+
+def _check_engine(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    check_same(
+        folder,
+        {f"engine's {name}": before.get(name) for name in _SAME},
+        {f"engine's {name}": now.get(name) for name in _SAME},
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,1 @@
+"""Measures and reports: rates with their intervals, and pages that show them."""

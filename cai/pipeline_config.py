@@ -1,0 +1,86 @@
+"""The settings of a dataset run, and which of them decide its rows.
+
+Light: importable without any engine. Start from `GenerateConfig`; `settle` gives what a resumed
+run must have in common with the sessions before it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cai.constitution.schema import Constitution
+from cai.critique import prompts as critique_prompts
+from cai.dataset.prompts import PromptFile
+from cai.types import Sampling
+from cai.yamlguard import dump_yaml
+
+
+class GenerateConfig(BaseModel):
+    """One run of `cai data generate`. The defaults are the recipe we would run ourselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: Path = Field(description="File of prompts: .jsonl, .jsonl.gz, .txt or .txt.gz.")
+    out: Path = Field(description="The run directory; made when it is not there.")
+    constitution: str = Field(
+        "harmless", description="name@version, name@draft, or name for its newest release."
+    )
+    engine: str = Field("sandbox", description="Engine address of the policy that answers.")
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="The engine's own arguments, by name."
+    )
+    revisions: int = Field(
+        1, ge=0, le=16, description="Critique-revision steps per input, 0 to 16; 0 drafts only."
+    )
+    principles: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Principle ids taken in turn; without it, one is drawn."
+    )
+    limit: int | None = Field(
+        None, ge=1, description="Stop after this many inputs. A later run may raise it."
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Decides the draws of principles, by row and step."
+    )
+    concurrency: int = Field(
+        256, ge=1, le=4096, description="Inputs in flight at once, 1 to 4096; decides only speed."
+    )
+    max_tokens: int = Field(
+        512, ge=1, le=1_000_000, description="Most tokens of a draft, a critique or a revision."
+    )
+    temperature: float = Field(1.0, ge=0, le=2, description="Sampling temperature, 0 to 2.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling, above 0 to 1.")
+
+    def sampling(self) -> Sampling:
+        """How the policy is sampled."""
+        return Sampling(max_tokens=self.max_tokens, temperature=self.temperature, top_p=self.top_p)
+
+    def to_yaml(self) -> str:
+        """The resolved settings as a file that `--config` reads again."""
+        return dump_yaml(self.model_dump(mode="json", exclude_none=True))
+
+
+def settle(
+    config: GenerateConfig, constitution: Constitution, prompts: PromptFile
+) -> dict[str, Any]:
+    """Every setting that decides the rows, as flat JSON.
+
+    Left out are `out`, `concurrency`, and `limit`, which says only how far to go; files and
+    constitutions stand by their content.
+    """
+    return {
+        "prompts": prompts.digest,
+        "constitution": constitution.ref,
+        "constitution_digest": constitution.digest,
+        "engine": config.engine,
+        "engine_args": config.engine_args,
+        "revisions": config.revisions,
+        "principles": None if config.principles is None else list(config.principles),
+        "seed": config.seed,
+        "max_tokens": config.max_tokens,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "critique_template": critique_prompts.DIGEST,
+    }

@@ -1,0 +1,126 @@
+"""`cai demo` end to end on a script, through a server of its own; and what it picks to show."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cai.cli.child_server import child_server
+from cai.cli.demo import Judged, choose_examples
+from cai.cli.main import main
+from cai.errors import EngineDeadError
+
+ROOT = Path(__file__).parents[2]
+WORLD = """\
+rules:
+  - {match: Write only the critique, answer: It helps someone do harm.}
+  - {match: Write only the new reply, answer: I can't help with that.}
+  - {answer: "Sure. Leave the cake uncovered, mix in bitter roots and offer it after dark."}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(os.environ):
+        if name.startswith("CAI_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CAI_HOME", str(tmp_path))
+    monkeypatch.setenv("CAI_CONSTITUTIONS", str(ROOT / "constitutions"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "world.yaml").write_text(WORLD)
+    return tmp_path
+
+
+def processes_with(text: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if text in line:
+                found.append(line)
+    return found
+
+
+def test_demo_runs_the_loop_through_a_server_and_reports(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script does harm to every prompt and then refuses every one."""
+    engine = f"scripted:{home / 'world.yaml'}"
+    assert main(["demo", "-n", "20", "-c", "harmless@draft", "--engine", engine]) == 0
+    out = capsys.readouterr().out
+    assert out.count("── ") == 3
+    assert "── A harmful answer, revised" in out
+    assert "Harmful" in out
+    report = json.loads((home / "demo" / "report.json").read_text())
+    assert report["dataset"]["inputs"] == report["dataset"]["kept"] == 20
+    assert [step["step"] for step in report["revisions"]] == [0, 1, 2]
+    assert [step["harmful"]["rate"] for step in report["revisions"]] == [1.0, 0.0, 0.0]
+    assert [step["over_refusal"]["rate"] for step in report["revisions"]] == [0.0, 1.0, 1.0]
+    assert "<svg" in (home / "demo" / "report.html").read_text()
+    assert processes_with(str(home)) == []
+
+
+def test_server_that_cannot_start_is_told_with_its_last_words(home: Path) -> None:
+    with (
+        pytest.raises(EngineDeadError, match=r"ended with code 2: cai: .*no such script"),
+        child_server("scripted:missing.yaml", log=home / "server.log"),
+    ):
+        raise AssertionError("not reached")
+
+
+def test_server_dies_with_a_parent_that_is_killed(home: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from cai.cli.child_server import child_server\n"
+        "with child_server(sys.argv[1], log=Path('server.log')): print('up', flush=True); "
+        "time.sleep(60)"
+    )
+    engine = f"scripted:{home / 'world.yaml'}"
+    command = [sys.executable, "-c", code, engine]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "up\n"
+        assert len(processes_with(engine)) == 2
+        parent.kill()
+    for _ in range(100):
+        if not processes_with(engine):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server outlived its parent by 10 s")
+
+
+def judged(line: int, *verdicts: str, statuses: tuple[str, ...] = ("revised",)) -> Judged:
+    row: dict[str, Any] = {"line": line, "steps": [{"status": status} for status in statuses]}
+    return Judged(row, "harmful", verdicts)
+
+
+def test_examples_are_one_of_each_kind() -> None:
+    rows = [
+        judged(1, "good", "good"),
+        judged(2, "sycophantic", "good"),
+        judged(3, "harmful", "harmful"),
+        judged(4, "harmful", "good"),
+        judged(5, "good", "good", statuses=("no_change",)),
+        judged(6, "harmful", "good"),
+    ]
+    assert [(example.row["line"], example.caption) for example in choose_examples(rows)] == [
+        (4, "A harmful answer, revised"),
+        (2, "Another fault, mended"),
+        (5, "Nothing to change"),
+    ]
+
+
+def test_examples_are_filled_up_with_what_there_is() -> None:
+    rows = [judged(line, "good", "good") for line in (1, 2, 3, 4)]
+    assert [example.row["line"] for example in choose_examples(rows)] == [1, 2, 3]
+    assert choose_examples([]) == []

@@ -24,7 +24,8 @@ def main(*, rounds: int = 5, num_prompts: int = 256) -> None:
         prompts.write_text("\n".join(lines) + "\n", encoding="utf-8")
         arguments = (str(model), str(prompts), MAX_TOKENS, BATCH)
         with sides(
-            Side("benchmarks.cai_side", *arguments), Side("benchmarks.offline_side", *arguments)
+            Side("benchmarks.cai_side", *arguments, "none"),
+            Side("benchmarks.offline_side", *arguments, "none"),
         ) as (ours, offline):
             equal = ours.ask(run=True)["tokens"], offline.ask(run=True)["tokens"]
             print(f"  tokens generated: {equal[0]} and {equal[1]}")

@@ -1,4 +1,8 @@
-"""A side: vLLM's own offline `LLM.chat`, the whole set in three staged calls."""
+"""A side: vLLM's own offline `LLM.chat`, the whole set in staged calls.
+
+Draft, critique, revision; with `judge` also both orders of the comparison, one token each, with
+the log-probs of the two letters.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,13 @@ from benchmarks.sides import serve_commands
 quiet_environment()
 
 
-def main(model: str, prompts: str, max_tokens: str, batch: str) -> None:
+def main(model: str, prompts: str, max_tokens: str, batch: str, judge: str) -> None:
     from vllm import LLM, SamplingParams
 
     from cai.constitution.schema import draw
     from cai.constitution.store import ConstitutionStore
     from cai.critique.prompts import ask_critique, ask_revision
+    from cai.feedback.prompts import LABELS, ask_comparison
     from cai.types import Message
 
     constitution = ConstitutionStore(Path("constitutions")).get("harmless@2")
@@ -36,10 +41,12 @@ def main(model: str, prompts: str, max_tokens: str, batch: str) -> None:
     texts = [json.loads(line)["prompt"] for line in lines]
     drawn = [draw(constitution, step="critique", seed=0, row=t, index=0) for t in texts]
 
-    def chat(conversations: list[Any]) -> tuple[list[str], int]:
-        outputs = llm.chat(
-            [[m.as_dict() for m in c] for c in conversations], params, use_tqdm=False
-        )
+    tokenizer = llm.get_tokenizer()
+    label_ids = [tokenizer.encode(label, add_special_tokens=False)[0] for label in LABELS]
+    one = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=label_ids)
+
+    def chat(conversations: list[Any], how: Any = params) -> tuple[list[str], int]:
+        outputs = llm.chat([[m.as_dict() for m in c] for c in conversations], how, use_tqdm=False)
         tokens = sum(len(out.outputs[0].token_ids) for out in outputs)
         return [out.outputs[0].text for out in outputs], tokens
 
@@ -57,9 +64,24 @@ def main(model: str, prompts: str, max_tokens: str, batch: str) -> None:
             ask_revision((*c, Message("assistant", said)), p.revision or "")
             for c, said, p in zip(stage, critiques, drawn, strict=True)
         ]
-        _, third = chat(stage)
+        revisions, third = chat(stage)
+        if judge == "judge":
+            for order in (1, -1):
+                pairs = zip(texts, drafts, revisions, drawn, strict=True)
+                chat(
+                    [
+                        ask_comparison((Message("user", t),), *(d, r)[::order], p.compare or "")
+                        for t, d, r, p in pairs
+                    ],
+                    one,
+                )
         tokens = first + second + third
-        return {"tokens_per_s": tokens / (time.perf_counter() - started), "tokens": tokens}
+        seconds = time.perf_counter() - started
+        return {
+            "tokens_per_s": tokens / seconds,
+            "rows_per_s": len(texts) / seconds,
+            "tokens": tokens,
+        }
 
     serve_commands(handle)
 

@@ -24,17 +24,8 @@ BATCH = 128
 
 
 def main(which: str, model: str) -> None:
-    quiet_environment()
     port = free_port()
-    start = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
-    start += ["--enforce-eager", "--max-num-seqs", str(BATCH), "--generation-config", "vllm"]
-    start += ["--port", str(port), "--host", "127.0.0.1", "--served-model-name", "m"]
-    start += ["--disable-log-stats", "--uvicorn-log-level", "warning"]
-    if which == "cai":
-        start = [sys.executable, "-m", "cai.cli.main", "serve", "--engine", f"vllm:{model}"]
-        start += ["--port", str(port), "--engine-arg", f"max_num_seqs={BATCH}"]
-    server = subprocess.Popen(start, stdout=sys.stderr, env={**os.environ})
-    wait_until_ready(f"http://127.0.0.1:{port}", server, "/readyz" if which == "cai" else "/health")
+    start_server(which, model, port)
     turns = first_turns(NUM_REQUESTS)
     name = "live" if which == "cai" else "m"
 
@@ -51,6 +42,20 @@ def main(which: str, model: str) -> None:
             return {"tokens_per_s": tokens / (time.perf_counter() - started), "tokens": tokens}
 
         serve_commands(handle)
+
+
+def start_server(which: str, model: str, port: int) -> None:
+    """Start our server (`cai`) or vLLM's own (`vllm`) and wait until it answers."""
+    quiet_environment()
+    start = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    start += ["--enforce-eager", "--max-num-seqs", str(BATCH), "--generation-config", "vllm"]
+    start += ["--port", str(port), "--host", "127.0.0.1", "--served-model-name", "m"]
+    start += ["--disable-log-stats", "--uvicorn-log-level", "warning"]
+    if which == "cai":
+        start = [sys.executable, "-m", "cai.cli.main", "serve", "--engine", f"vllm:{model}"]
+        start += ["--port", str(port), "--engine-arg", f"max_num_seqs={BATCH}"]
+    server = subprocess.Popen(start, stdout=sys.stderr, env={**os.environ})
+    wait_until_ready(f"http://127.0.0.1:{port}", server, "/readyz" if which == "cai" else "/health")
 
 
 async def load(client: httpx2.AsyncClient, model: str, turns: list[str]) -> int:

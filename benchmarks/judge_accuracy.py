@@ -1,0 +1,69 @@
+"""The sandbox judge on held-out pairs whose better answer is known: both orders against each one.
+
+A missing verdict counts as wrong. The measured position bias stands beside the planted one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+from typing import Any
+
+from benchmarks.models import quiet_environment
+
+quiet_environment()
+
+NUM_PAIRS = 6000
+
+
+def main() -> None:
+    asyncio.run(measure())
+
+
+async def measure() -> None:
+    from cai.constitution.store import ConstitutionStore
+    from cai.engine.open import open_engine
+    from cai.feedback.prompts import LABELS
+    from cai.sandbox.measure import judge_pairs, judge_report
+    from cai.sandbox.principles import texts_of
+    from cai.types import ChatPrompt
+
+    store = ConstitutionStore(Path("constitutions"))
+    texts = texts_of([store.get("harmless@2"), store.get("helpful-honest@1")])
+    engine = await open_engine("sandbox")
+    asks: list[Any] = []
+    judge_pairs("heldout", lambda a: asks.extend(a) or [0.5] * len(a), texts, n=NUM_PAIRS)
+
+    async def p_first(ask: Any) -> float:
+        scores = await engine.score(ChatPrompt(ask), LABELS)
+        a, b = (math.exp(scores.logprobs[label]) for label in LABELS)
+        return a / (a + b)
+
+    found = list(await asyncio.gather(*(p_first(ask) for ask in asks)))
+    await engine.aclose()
+    report(judge_report(judge_pairs("heldout", lambda _: found, texts, n=NUM_PAIRS)))
+
+
+def report(figures: dict[str, Any]) -> None:
+    both, first, second = (
+        figures[name] for name in ("accuracy", "accuracy_first_order", "accuracy_second_order")
+    )
+    for name, rate in (("both orders", both), ("first order", first), ("second order", second)):
+        low, high = rate["ci"]
+        print(f"{name:13} {rate['rate']:.2%} [{low:.2%}, {high:.2%}] n={rate['n']}")
+    worst = 0.0
+    for name, one in figures["position_bias"].items():
+        gap = abs(one["measured"] - one["planted"])
+        worst = max(worst, gap)
+        print(f"bias {name:12} measured {one['measured']:+.3f} planted {one['planted']:+.3f}")
+    holds = both["rate"] >= 0.97 and both["rate"] >= max(first["rate"], second["rate"])
+    holds &= both["n"] >= 4000 and worst <= 0.03
+    print(
+        f"debiased >= 97 % on >= 4,000 pairs and at least each order; bias within 3 points "
+        f"(worst {100 * worst:.1f}): {'ok' if holds else 'BELOW'}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -81,7 +81,7 @@ async def one_kind(
         rates.append(rate.rate)
         print(
             f"seed {seed} {kind:9} {name:14} {label} {rate.rate:6.1%} "
-            f"[{rate.low:.1%}, {rate.high:.1%}] n={rate.n}, incoherent {broken:.1%}"
+            f"[{rate.ci.low:.1%}, {rate.ci.high:.1%}] n={rate.n}, incoherent {broken:.1%}"
         )
     early = sum(bool(t.steps) and t.steps[-1].status == "no_change" for t in made)
     print(f"seed {seed} {kind:9} ended early: {early} of {len(made)}")

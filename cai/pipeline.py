@@ -7,49 +7,25 @@ to the end and memory stays flat. Knows files only through `cai.dataset`. Start 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cai.constitution.schema import Constitution
-from cai.critique.loop import revise
-from cai.critique.records import Transcript
 from cai.dataset.lock import RunLock
 from cai.dataset.manifest import begin_session, end_session
-from cai.dataset.prompts import PromptFile, PromptRow, Skipped, iter_prompts, survey_prompts
-from cai.dataset.records import CONFIG, DONE, Counts, transcript_row
-from cai.dataset.rejections import Rejections
+from cai.dataset.prompts import PromptFile, PromptRow, Skipped, survey_prompts
+from cai.dataset.records import CONFIG, DONE
 from cai.dataset.resume import Mode, Stock, prepare_folder, take_stock
-from cai.dataset.writer import RunWriter, write_text
+from cai.dataset.writer import write_text
 from cai.engine.base import Engine
-from cai.errors import CaiError, ConfigError, OverloadedError
+from cai.errors import ConfigError
 from cai.pipeline_config import GenerateConfig, settle
+from cai.pipeline_job import Engines, Job, Progress, account_for
 
 FLUSH_S = 0.25
-MAX_TRIES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is. `session_` figures are those since this process began its work."""
-
-    inputs: int
-    counts: Counts
-    session_inputs: int
-    session_tokens: int
-    seconds: float
-
-    @property
-    def rows_per_s(self) -> float:
-        """Inputs accounted for per second."""
-        return self.session_inputs / self.seconds if self.seconds else 0.0
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Generated tokens of whole transcripts per second."""
-        return self.session_tokens / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,42 +59,47 @@ async def run(
     prompts = survey_prompts(config.prompts, limit=config.limit)
     for name in config.principles or ():
         constitution.principle(name)
+    if config.is_judged and not constitution.candidates("compare"):
+        raise ConfigError(
+            f"no principle of {constitution.ref} has a 'compare' text, so nothing can be judged; "
+            "add one, or make transcripts alone with --judge none",
+            param="constitution",
+        )
     settled = settle(config, constitution, prompts)
     prepare_folder(config.out, mode=mode)
     lock = RunLock.take(config.out)
     try:
-        stock = take_stock(config.out, settled, mode=mode, judged=False)
+        stock = take_stock(config.out, settled, mode=mode, judged=config.is_judged)
         _check_limit(config, stock, prompts)
         if stock.is_done and stock.counts.accounted == prompts.num_inputs:
             return _nothing_to_do(config.out, stock, prompts)
-        opened = engine or await _open(config)
-        try:
+        async with _engines(config, engine) as engines:
             manifest = begin_session(
                 config.out,
                 settled,
                 constitution=constitution,
-                engine=opened.identity(),
+                engine=engines.policy.identity(),
+                judge=None if engines.judge is None else engines.judge.identity(),
                 prompts=prompts,
                 stock=stock,
             )
-            job = _Job(config, constitution, opened, stock, prompts, manifest)
+            job = Job(config, constitution, engines, stock, prompts, manifest)
             return await _session(job, on_progress)
-        finally:
-            if engine is None:
-                await opened.aclose()
     finally:
         lock.release()
 
 
-async def _session(job: _Job, on_progress: OnProgress | None) -> Summary:
+async def _session(job: Job, on_progress: OnProgress | None) -> Summary:
     folder = job.config.out
     (folder / DONE).unlink(missing_ok=True)
+    await job.check_judge()
     try:
         job.writer.write_manifest(job.manifest)
         write_text(folder / CONFIG, job.config.to_yaml())
         await _work(job, on_progress)
         job.rejections.finish()
-        manifest = end_session(job.manifest, job.writer.counts)
+        job.writer.flush()
+        manifest = end_session(job.manifest, job.writer.counts, job.measured())
         job.writer.finish(manifest)
     finally:
         job.writer.close()
@@ -128,7 +109,7 @@ async def _session(job: _Job, on_progress: OnProgress | None) -> Summary:
     return Summary(folder, progress, manifest, worked=True)
 
 
-async def _work(job: _Job, on_progress: OnProgress | None) -> None:
+async def _work(job: Job, on_progress: OnProgress | None) -> None:
     source = job.owed()
     try:
         async with asyncio.TaskGroup() as group:
@@ -141,112 +122,41 @@ async def _work(job: _Job, on_progress: OnProgress | None) -> None:
         raise _first(errors) from errors
 
 
-async def _tick(job: _Job, on_progress: OnProgress | None) -> None:
+async def _tick(job: Job, on_progress: OnProgress | None) -> None:
     while True:
         await asyncio.sleep(FLUSH_S)
         job.writer.flush()
+        job.require_limits()
         if on_progress is not None:
             on_progress(job.progress())
 
 
-async def _worker(job: _Job, source: Iterator[PromptRow | Skipped]) -> None:
+async def _worker(job: Job, source: Iterator[PromptRow | Skipped]) -> None:
     for row in source:
         if isinstance(row, Skipped):
             job.rejections.reject(row, stage="read", reason=row.reason, detail=row.detail)
         else:
-            await _account_for(job, row)
+            await account_for(job, row)
 
 
-async def _account_for(job: _Job, row: PromptRow) -> None:
-    """One input's whole way, from draft to line: kept, or rejected with its reason.
-
-    A judged run asks its judge between the transcript and `keep`, and hands `keep` the pairs.
-    """
-    try:
-        transcript = await _revise(job, row)
-    except CaiError as exc:
-        job.rejections.failed(row, exc, stage="draft")
-        return
-    job.rejections.clear()
-    if not transcript.draft:
-        detail = "the policy answered with nothing"
-        job.rejections.reject(row, stage="draft", reason="empty-draft", detail=detail)
-        return
-    job.writer.keep(
-        transcript_row(
-            row, transcript, config_digest=job.config_digest, policy_digest=job.policy_digest
-        )
-    )
-
-
-async def _revise(job: _Job, row: PromptRow) -> Transcript:
-    """The loop on one input. A full queue is waited for, longer each time, then raised."""
-    for attempt in range(MAX_TRIES):
-        try:
-            return await revise(
-                job.engine,
-                row.messages,
-                job.constitution,
-                revisions=job.config.revisions,
-                row=row.input_id,
-                seed=job.config.seed,
-                principles=job.config.principles,
-                sampling=job.sampling,
-            )
-        except OverloadedError as exc:
-            if attempt == MAX_TRIES - 1:
-                raise
-            await asyncio.sleep(min(60.0, exc.retry_after_s * 2**attempt))
-    raise AssertionError("the last try returns or raises")
-
-
-class _Job:
-    """What the workers of one session share."""
-
-    def __init__(
-        self,
-        config: GenerateConfig,
-        constitution: Constitution,
-        engine: Engine,
-        stock: Stock,
-        prompts: PromptFile,
-        manifest: dict[str, Any],
-    ) -> None:
-        self.config = config
-        self.constitution = constitution
-        self.engine = engine
-        self.prompts = prompts
-        self.manifest = manifest
-        self.config_digest: str = manifest["config_digest"]
-        self.policy_digest = engine.identity().digest
-        self.sampling = config.sampling()
-        self.writer = RunWriter(config.out, stock.counts)
-        self.rejections = Rejections(self.writer, self.config_digest)
-        self._stock = stock
-        self._started = time.monotonic()
-        self._inputs_before = stock.counts.accounted
-        self._tokens_before = stock.counts.completion_tokens
-
-    def owed(self) -> Iterator[PromptRow | Skipped]:
-        """Inputs that no earlier session accounted for, in the file's order."""
-        rows = iter_prompts(self.prompts.path, limit=self.config.limit)
-        return (row for row in rows if not self._stock.has(row.input_id))
-
-    def progress(self) -> Progress:
-        counts = self.writer.counts
-        return Progress(
-            self.prompts.num_inputs,
-            counts,
-            counts.accounted - self._inputs_before,
-            counts.completion_tokens - self._tokens_before,
-            time.monotonic() - self._started,
-        )
-
-
-async def _open(config: GenerateConfig) -> Engine:
+@asynccontextmanager
+async def _engines(config: GenerateConfig, given: Engine | None) -> AsyncIterator[Engines]:
+    """The policy and its judge, opened as the settings say; what was given is not closed."""
     from cai.engine.open import open_engine
 
-    return await open_engine(config.engine, options=config.engine_args)
+    async with AsyncExitStack() as stack:
+        policy = given
+        if policy is None:
+            policy = await open_engine(config.engine, options=config.engine_args)
+            stack.push_async_callback(policy.aclose)
+        if not config.is_judged:
+            yield Engines(policy, None)
+        elif config.judge in (None, config.engine):
+            yield Engines(policy, policy)
+        else:
+            judge = await open_engine(config.judge)
+            stack.push_async_callback(judge.aclose)
+            yield Engines(policy, judge)
 
 
 def _check_limit(config: GenerateConfig, stock: Stock, prompts: PromptFile) -> None:

@@ -7,15 +7,21 @@ run must have in common with the sessions before it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cai.constitution.schema import Constitution
 from cai.critique import prompts as critique_prompts
 from cai.dataset.prompts import PromptFile
+from cai.feedback import prompts as judge_prompts
+from cai.feedback import reasoning
+from cai.feedback.config import JudgeConfig, RankingConfig
+from cai.feedback.ranking import MAX_ANSWERS
 from cai.types import Sampling
 from cai.yamlguard import dump_yaml
+
+NO_JUDGE = "none"
 
 
 class GenerateConfig(BaseModel):
@@ -53,6 +59,44 @@ class GenerateConfig(BaseModel):
     temperature: float = Field(1.0, ge=0, le=2, description="Sampling temperature, 0 to 2.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling, above 0 to 1.")
 
+    samples: int = Field(
+        1, ge=1, le=MAX_ANSWERS, description="Drafts per input, 1 to 9; the first one is revised."
+    )
+    judge: str | None = Field(
+        None,
+        min_length=1,
+        description="Engine address of the judge; without it the policy judges, 'none' for no one.",
+    )
+    judging: JudgeConfig = Field(
+        default_factory=JudgeConfig, description="How pairs are asked about and what is refused."
+    )
+    ranking: RankingConfig = Field(
+        default_factory=RankingConfig, description="Which answers meet, and which pairs are kept."
+    )
+
+    @model_validator(mode="after")
+    def _can_make_pairs(self) -> Self:
+        if not self.is_judged:
+            if self.samples > 1:
+                raise ValueError("several samples need a judge; leave samples out or name a judge")
+            return self
+        if self.samples + self.revisions > MAX_ANSWERS:
+            raise ValueError(
+                f"samples and revisions together give up to {self.samples + self.revisions} "
+                f"answers, a ranking takes {MAX_ANSWERS}; ask for fewer"
+            )
+        if self.samples == 1 and self.revisions == 0:
+            raise ValueError(
+                "one draft and no revision leave nothing to compare; set samples to 2 or more, "
+                "or revisions to 1 or more, or judge to 'none'"
+            )
+        return self
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the run makes pairs; without a judge it keeps whole transcripts."""
+        return self.judge != NO_JUDGE
+
     def sampling(self) -> Sampling:
         """How the policy is sampled."""
         return Sampling(max_tokens=self.max_tokens, temperature=self.temperature, top_p=self.top_p)
@@ -70,7 +114,7 @@ def settle(
     Left out are `out`, `concurrency`, and `limit`, which says only how far to go; files and
     constitutions stand by their content.
     """
-    return {
+    settled: dict[str, Any] = {
         "prompts": prompts.digest,
         "constitution": constitution.ref,
         "constitution_digest": constitution.digest,
@@ -83,4 +127,15 @@ def settle(
         "temperature": config.temperature,
         "top_p": config.top_p,
         "critique_template": critique_prompts.DIGEST,
+        "judges": config.is_judged,
     }
+    if config.is_judged:
+        judging = config.judging
+        settled |= {
+            "samples": config.samples,
+            "judge": config.judge or config.engine,
+            "judging": judging.model_dump(mode="json", exclude={"max_in_flight"}),
+            "ranking": config.ranking.model_dump(mode="json"),
+            "judge_template": reasoning.DIGEST if judging.cot else judge_prompts.DIGEST,
+        }
+    return settled

@@ -25,7 +25,12 @@ ACROSS = {("cai.cli.serve", "server")}
 
 # Heavy package -> the modules (with those below them) that may import it.
 DOORS = {
-    "vllm": ("cai.engine.embedded", "cai.engine.vllm_start", "cai.engine.worker"),
+    "vllm": (
+        "cai.engine.embedded",
+        "cai.engine.vllm_requests",
+        "cai.engine.vllm_start",
+        "cai.engine.worker",
+    ),
     "torch": ("cai.train", "cai.engine.worker", "cai.sandbox.build"),
     "transformers": ("cai.train", "cai.engine", "cai.sandbox.build", "cai.sandbox.tokenizer"),
     "trl": ("cai.train",),
@@ -34,7 +39,7 @@ DOORS = {
     "sqlalchemy": ("cai.policy.registry", "cai.db"),
     "dbos": ("cai.jobs",),
     "ray": ("cai.jobs.runner_ray",),
-    "httpx2": ("cai.engine.remote", "cai.engine.remote_wire"),
+    "httpx2": ("cai.engine.remote", "cai.engine.remote_calls"),
     "fastapi": ("server",),
     "starlette": ("server",),
     "uvicorn": ("server", "cai.cli.serve"),

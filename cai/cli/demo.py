@@ -22,8 +22,9 @@ from cai.dataset.records import TRANSCRIPTS
 from cai.evaluate.demo_report import Example, rate_table, render, shown_steps
 from cai.evaluate.report import Outcome, build_report
 from cai.files import read_jsonl, replace_json, replace_text
-from cai.pipeline import Progress, Summary, run
+from cai.pipeline import Summary, run
 from cai.pipeline_config import GenerateConfig
+from cai.pipeline_job import Progress
 from cai.sandbox.oracle import judge
 from cai.sandbox.prompts import SandboxPrompt, prompts
 from cai.settings import load_settings

@@ -15,8 +15,9 @@ from cai.constitution.store import ConstitutionStore
 from cai.dataset.resume import Mode
 from cai.dataset.status import read_status
 from cai.errors import CaiError, ConfigError
-from cai.pipeline import Progress, Summary, run
+from cai.pipeline import Summary, run
 from cai.pipeline_config import GenerateConfig
+from cai.pipeline_job import Progress
 from cai.settings import load_settings
 
 
@@ -29,6 +30,11 @@ def command(
         str | None, typer.Option("-c", "--constitution", help="name@2, name@draft or name.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Engine address of the policy.")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Engine address of the judge; none makes transcripts alone."),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Drafts per input, 1 to 9.")] = None,
     revisions: Annotated[int | None, typer.Option(help="Critique-revision steps.")] = None,
     limit: Annotated[int | None, typer.Option(help="Stop after this many inputs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides the draws of principles.")] = None,
@@ -48,15 +54,18 @@ def command(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start the run over.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Answer, critique and revise every prompt of a file; write transcripts to a run directory.
+    """Answer, critique and revise every prompt of a file, and judge the answers in pairs.
 
-    The same command goes on where it stopped, whatever stopped it.
+    The run directory has whole transcripts, preference rows, and what was rejected and why. The
+    same command goes on where it stopped, whatever stopped it.
     """
     flags = {
         "prompts": prompts,
         "out": out,
         "constitution": constitution,
         "engine": engine,
+        "judge": judge,
+        "samples": samples,
         "revisions": revisions,
         "limit": limit,
         "seed": seed,
@@ -137,6 +146,10 @@ def _print_summary(summary: Summary, *, as_json: bool) -> None:
         f"{summary.folder}: {now.inputs:,} inputs, {counts.kept:,} kept, "
         f"{counts.num_rejected:,} rejected" + _reasons(counts.rejected)
     )
+    if counts.pairs:
+        print_text(f"{counts.pairs:,} preference pairs")
+    for warning in summary.manifest.get("warnings", ()):
+        say(f"warning: {warning}")
     if counts.duplicates:
         print_text(f"{counts.duplicates:,} inputs repeat an earlier prompt")
     if summary.worked:

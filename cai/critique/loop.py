@@ -27,7 +27,7 @@ _SEED_STRIDE = 0x9E3779B9  # keeps the sampling seeds of one transcript's calls 
 
 @dataclass(frozen=True, slots=True)
 class Critique:
-    """What one principle's critique says of an answer. `finding` is False when it finds nothing."""
+    """What one principle's critique says of an answer; `finding`: whether it found anything."""
 
     principle: str
     text: str
@@ -100,27 +100,30 @@ async def critique(
     principles: Sequence[str] | None = None,
     sampling: Sampling | None = None,
 ) -> list[Critique]:
-    """One critique of `response` per principle: those named, or all that have a critique text."""
+    """One critique of `response` per principle: those named, or all that have a critique text.
+
+    All are asked at once; the first error cancels the rest and is raised as itself.
+    """
     check_conversation(conversation)
     if not response.strip():
         raise PromptError("the response to critique is empty", param="response")
-    named = [constitution.principle(name) for name in principles or ()]
-    chosen = named or [p for p in constitution.principles if p.critique is not None]
+    chosen = _critics(constitution, principles)
     context = (*conversation, Message("assistant", response))
     sampling = replace(sampling or Sampling(), n=1, logprobs=None)
 
-    async def one(principle: Principle) -> Critique:
+    async def one(index: int, principle: Principle) -> Critique:
         request = ask_critique(
             _with_examples(constitution, context, principle), _text(principle, "critique")
         )
-        generation = await _ask(engine, request, sampling, stage="critique-1")
+        generation = await _ask(engine, request, _reseed(sampling, index), stage="critique-1")
         text = split_reasoning(generation.text).text.strip()
-        return Critique(principle.id, text, not finds_nothing(text), generation.usage)
+        finding = bool(text) and not finds_nothing(text)
+        return Critique(principle.id, text, finding, generation.usage)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(principle)) for principle in chosen]
-    except* CaiError as errors:
+            tasks = [group.create_task(one(i, principle)) for i, principle in enumerate(chosen)]
+    except ExceptionGroup as errors:
         raise _first(errors) from errors
     return [task.result() for task in tasks]
 
@@ -154,11 +157,24 @@ async def _step(
     number: int,
 ) -> _Done:
     started = time.perf_counter()
-    seeded = _reseed(sampling, 2 * number - 1)
+    done = await _critique_and_revise(engine, context, constitution, principle, sampling, number)
+    return replace(done, step=replace(done.step, seconds=time.perf_counter() - started))
+
+
+async def _critique_and_revise(
+    engine: Engine,
+    context: Conversation,
+    constitution: Constitution,
+    principle: Principle,
+    sampling: Sampling,
+    number: int,
+) -> _Done:
     request = ask_critique(
         _with_examples(constitution, context, principle), _text(principle, "critique")
     )
-    criticised = await _ask(engine, request, seeded, stage=f"critique-{number}")
+    criticised = await _ask(
+        engine, request, _reseed(sampling, 2 * number - 1), stage=f"critique-{number}"
+    )
     said = split_reasoning(criticised.text)
     critique_text = said.text.strip()
     step = Step(principle.id, critique_text, "unusable", reasoning=said.reasoning)
@@ -171,18 +187,16 @@ async def _step(
     revised = await _ask(engine, asked, _reseed(sampling, 2 * number), stage=f"revision-{number}")
     raw = split_reasoning(revised.text)
     text = strip_preamble(raw.text)
+    usage = criticised.usage + revised.usage
+    step = replace(step, reasoning=_join(said.reasoning, raw.reasoning))
     problem = revision_problem(
         text, critique=critique_text, finish_reason=revised.completions[0].finish_reason
     )
-    usage = criticised.usage + revised.usage
-    seconds = time.perf_counter() - started
-    step = replace(step, reasoning=_join(said.reasoning, raw.reasoning), seconds=seconds)
     if problem is not None:
         return _Done(replace(step, problem=problem, revision_raw=raw.text), context, usage)
     unstripped = raw.text if raw.text.strip() != text else None
     step = replace(step, status="revised", revision=text, revision_raw=unstripped)
-    grown = (*context, *asked[-3:], Message("assistant", raw.text))
-    return _Done(step, grown, usage)
+    return _Done(step, (*context, *asked[-3:], Message("assistant", raw.text)), usage)
 
 
 async def _ask(
@@ -201,6 +215,30 @@ def _stage(stage: str) -> Iterator[None]:
         raise
 
 
+def _critics(constitution: Constitution, principles: Sequence[str] | None) -> list[Principle]:
+    """Those that are asked for a critique."""
+    if principles is not None:
+        named = _named(constitution, principles)
+        for principle in named:
+            _text(principle, "critique")
+        return named
+    chosen = list(constitution.candidates("critique"))
+    if not chosen:
+        raise InputError(
+            f"no principle of {constitution.ref} has a critique text; add one",
+            param="constitution",
+        )
+    return chosen
+
+
+def _named(constitution: Constitution, principles: Sequence[str]) -> list[Principle]:
+    if not principles:
+        raise InputError(
+            "the list of principles is empty; leave it out to have them chosen", param="principles"
+        )
+    return [constitution.principle(name) for name in principles]
+
+
 def _principles_for(
     constitution: Constitution,
     revisions: int,
@@ -209,10 +247,10 @@ def _principles_for(
     seed: int,
     principles: Sequence[str] | None,
 ) -> list[Principle]:
-    if principles is not None and not principles:
-        raise InputError("the list of principles is empty; leave it out to draw them")
+    if revisions < 0:
+        raise InputError(f"revisions is {revisions}; give 0 or more", param="revisions")
     if principles is not None:
-        named = [constitution.principle(name) for name in principles]
+        named = _named(constitution, principles)
         for principle in named:
             _text(principle, "critique"), _text(principle, "revision")
         return [named[index % len(named)] for index in range(revisions)]
@@ -227,14 +265,16 @@ def _with_examples(
 ) -> Conversation:
     """Put the constitution's worked examples before the conversation, after a system message.
 
-    They show whose reply is meant, which keeps small models from critiquing the user.
+    They show whose reply is meant, which keeps small models from critiquing the user. A system
+    message of theirs is left out: most templates take one only at the start.
     """
     if not constitution.few_shot:
         return context
     system = context[:1] if context[0].role == "system" else ()
     shown: Conversation = system
     for example in constitution.few_shot:
-        shown = (*shown, *example.conversation, Message("assistant", example.response))
+        turns = tuple(turn for turn in example.conversation if turn.role != "system")
+        shown = (*shown, *turns, Message("assistant", example.response))
         shown = ask_critique(shown, _text(principle, "critique"))
         shown = (*shown, Message("assistant", example.critique))
         shown = ask_revision(shown, _text(principle, "revision"))
@@ -267,9 +307,10 @@ def _report(on_progress: OnProgress | None, transcript: Transcript) -> None:
         on_progress(transcript)
 
 
-def _first(errors: ExceptionGroup[CaiError]) -> CaiError:
-    error: BaseException = errors
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, CaiError), error
-    return error
+def _first(errors: ExceptionGroup) -> Exception:
+    """The first error raised on purpose; the whole group when there is none: that is a bug."""
+    for error in errors.exceptions:
+        inner = _first(error) if isinstance(error, ExceptionGroup) else error
+        if isinstance(inner, CaiError):
+            return inner
+    return errors

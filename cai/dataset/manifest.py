@@ -29,6 +29,7 @@ def begin_session(
     *,
     constitution: Constitution,
     engine: EngineIdentity,
+    judge: EngineIdentity | None = None,
     prompts: PromptFile,
     stock: Stock,
 ) -> dict[str, Any]:
@@ -37,14 +38,16 @@ def begin_session(
     Raises ConfigError when an earlier session had another engine behind the same address.
     """
     earlier = stock.manifest or {"engine": engine.as_dict(), "sessions": []}
-    _check_engine(folder, earlier["engine"], engine.as_dict())
+    _check_engine(folder, "engine", earlier["engine"], engine.as_dict())
+    if judge is not None:
+        _check_engine(folder, "judge", earlier.get("judge", judge.as_dict()), judge.as_dict())
     session = {
         "started_at": _now(),
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "from": stock.counts.accounted,
     }
-    return {
+    manifest = {
         "format": FORMAT,
         "cai_version": __version__,
         "config_digest": digest_json(settled),
@@ -58,23 +61,29 @@ def begin_session(
         },
         "sessions": [*earlier["sessions"], session],
     }
+    return manifest if judge is None else {**manifest, "judge": judge.as_dict()}
 
 
-def end_session(manifest: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
-    """The manifest of a run that is complete."""
+def end_session(
+    manifest: Mapping[str, Any], counts: Counts, measured: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The manifest of a run that is complete; `measured` is what the judge showed over it."""
     *before, last = manifest["sessions"]
     return {
         **manifest,
+        **measured,
         "counts": {"inputs": manifest["prompts"]["inputs"], **counts.as_dict()},
         "sessions": [*before, {**last, "ended_at": _now()}],
     }
 
 
-def _check_engine(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_engine(
+    folder: Path, role: str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
     check_same(
         folder,
-        {f"engine's {name}": before.get(name) for name in _SAME},
-        {f"engine's {name}": now.get(name) for name in _SAME},
+        {f"{role}'s {name}": before.get(name) for name in _SAME},
+        {f"{role}'s {name}": now.get(name) for name in _SAME},
     )
 
 

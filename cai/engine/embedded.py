@@ -12,14 +12,21 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from cai.engine.lanes import Lanes
-from cai.engine.ownership import Guardian, engine_pids, owned_children, sweep
+from cai.engine.ownership import Guardian, engine_pids, sweep
 from cai.engine.template import ChatRenderer
 from cai.engine.vllm_outputs import completion, finish_reason, logprobs, token_logprob
-from cai.engine.vllm_start import engine_arguments, identify, launch
+from cai.engine.vllm_requests import (
+    answer_params,
+    next_token_params,
+    prompt_params,
+    vllm_errors,
+)
+from cai.engine.vllm_start import engine_arguments, identify, launch, renderer_for
 from cai.errors import (
     ContextLengthError,
     EngineDeadError,
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TOP_FOR_LABELS = 20  # vLLM's default max_logprobs
+_MAX_LABEL_SETS = 1000
 
 
 class EmbeddedEngine:
@@ -60,9 +68,12 @@ class EmbeddedEngine:
         self._guardian: Guardian | None = guardian
         self._lanes = Lanes()
         self._ids = count()
+        self._running: set[str] = set()
         self._label_ids: dict[tuple[str, ...], list[int]] = {}
         self._honours_seed = identity.device != "cpu"
         self._vocab_size = int(llm.model_config.get_vocab_size())
+        most = int(llm.model_config.max_logprobs)
+        self._top_for_labels = _TOP_FOR_LABELS if most < 0 else min(_TOP_FOR_LABELS, most)
 
     @classmethod
     async def start(
@@ -82,15 +93,17 @@ class EmbeddedEngine:
         if swept:
             logger.warning("swept engine processes of an earlier crash: %s", swept)
         guardian = Guardian()
+        llm = None
         try:
-            with owned_children():
-                llm = await asyncio.to_thread(launch, arguments)
+            llm = await launch(arguments)
+            renderer = await asyncio.to_thread(renderer_for, llm)
+            identity = await asyncio.to_thread(identify, llm, renderer, served_name or model)
+            return cls(llm, renderer, identity, guardian)
         except BaseException:
+            if llm is not None:
+                llm.shutdown()
             guardian.close()
             raise
-        renderer = ChatRenderer(llm.get_tokenizer())
-        identity = await asyncio.to_thread(identify, llm, renderer, served_name or model)
-        return cls(llm, renderer, identity, guardian)
 
     def identity(self) -> EngineIdentity:
         return self._identity
@@ -104,9 +117,13 @@ class EmbeddedEngine:
         """The engine's processes."""
         return engine_pids()
 
+    def num_unfinished(self) -> int:
+        """Requests that the engine still works on."""
+        return int(self._llm.output_processor.get_num_unfinished_requests())
+
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
         prompt_ids = self._prompt_ids(prompt)
-        params = self._sampling_params(sampling, len(prompt_ids), stream=False)
+        params = self._params(sampling, len(prompt_ids), is_streamed=False)
         async with self._logprob_lane(sampling):
             output = await self._run(prompt_ids, params)
         completions = tuple(
@@ -122,7 +139,7 @@ class EmbeddedEngine:
 
     async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         prompt_ids = self._prompt_ids(prompt)
-        params = self._sampling_params(sampling, len(prompt_ids), stream=True)
+        params = self._params(sampling, len(prompt_ids), is_streamed=True)
         num_completion = num_cached = num_finished = 0
         async with (
             self._logprob_lane(sampling),
@@ -133,35 +150,27 @@ class EmbeddedEngine:
                 for out in output.outputs:
                     num_completion += len(out.token_ids)
                     num_finished += out.finish_reason is not None
-                    is_last = num_finished == sampling.n and out.finish_reason is not None
-                    yield Chunk(
-                        index=int(out.index),
-                        text=out.text,
-                        finish_reason=finish_reason(out.finish_reason),
-                        logprobs=logprobs(out, sampling.logprobs),
-                        usage=Usage(len(prompt_ids), num_completion, num_cached)
-                        if is_last
-                        else None,
-                    )
+                    chunk = self._chunk(out, sampling)
+                    if out.finish_reason is not None and num_finished == sampling.n:
+                        usage = Usage(len(prompt_ids), num_completion, num_cached)
+                        honoured = self._seed_honoured(sampling)
+                        yield replace(chunk, usage=usage, seed_honoured=honoured)
+                    elif chunk.text or chunk.logprobs or chunk.finish_reason:
+                        yield chunk
 
     async def score(self, prompt: Prompt, labels: Sequence[str]) -> LabelScores:
-        prompt_ids = self._prompt_ids(prompt)
+        if not labels:
+            raise InputError("there are no labels to score", param="labels")
         label_ids = self._labels(tuple(labels))
+        prompt_ids = self._prompt_ids(prompt)
         found = await self._score_ids(prompt_ids, label_ids)
         logprobs = {label: found[i] for label, i in zip(labels, label_ids, strict=True)}
         mass = math.fsum(math.exp(value) for value in logprobs.values())
         return LabelScores(logprobs, mass, Usage(len(prompt_ids), 1), self._identity.model)
 
     async def prompt_logprobs(self, prompt: Prompt, *, top: int = 0) -> tuple[TokenLogprob, ...]:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
         prompt_ids = self._prompt_ids(prompt)
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            prompt_logprobs=top,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        params = prompt_params(top)
         async with self._lanes.logprobs():
             output = await self._run(prompt_ids, params)
         places = output.prompt_logprobs[1:]
@@ -173,7 +182,12 @@ class EmbeddedEngine:
     async def count_tokens(self, prompt: Prompt) -> int:
         return len(self._prompt_ids(prompt, check=False))
 
+    async def reset_prefix_cache(self) -> None:
+        """Forget every cached prefix: after a change of weights, or to measure from nothing."""
+        await self._llm.reset_prefix_cache()
+
     async def check(self) -> None:
+        self._check_open()
         try:
             await self._llm.check_health()
         except Exception as exc:
@@ -183,19 +197,31 @@ class EmbeddedEngine:
         guardian, self._guardian = self._guardian, None
         if guardian is None:
             return
-        await asyncio.to_thread(self._llm.shutdown)
-        await asyncio.to_thread(guardian.close)
+        try:
+            with contextlib.suppress(Exception):  # a dead engine has nothing to abort
+                await self._llm.abort(list(self._running))
+            await asyncio.to_thread(self._llm.shutdown)
+        finally:
+            await asyncio.to_thread(guardian.close)
+
+    def _check_open(self) -> None:
+        if self._guardian is None:
+            raise EngineDeadError("the engine is closed")
 
     def _prompt_ids(self, prompt: Prompt, *, check: bool = True) -> list[int]:
         if isinstance(prompt, ChatPrompt):
+            if check:
+                self._check_chars(sum(len(m.content) for m in prompt.messages), "messages")
             ids = self._renderer.render(prompt.messages)
         elif isinstance(prompt, TextPrompt):
+            if check:
+                self._check_chars(len(prompt.text), "prompt")
             ids = self._renderer.encode_text(prompt.text)
         else:
             ids = list(prompt.ids)
-            self._check_ids(ids)
         if check:
-            self._check_length(len(ids))
+            self._check_length(len(ids), "messages" if isinstance(prompt, ChatPrompt) else "prompt")
+        self._check_ids(ids)
         return ids
 
     def _check_ids(self, ids: Sequence[int]) -> None:
@@ -206,39 +232,37 @@ class EmbeddedEngine:
                     param="prompt",
                 )
 
-    def _check_length(self, num_tokens: int) -> None:
+    def _check_chars(self, num_chars: int, param: str) -> None:
+        """Refuse what cannot fit before the work of encoding it."""
+        fewest = self._renderer.fewest_tokens(num_chars)
+        if fewest >= self._max_context:
+            raise _too_long(f"{num_chars} characters", self._max_context, param)
+
+    def _check_length(self, num_tokens: int, param: str) -> None:
+        if num_tokens == 0:
+            raise InputError("the prompt has no tokens", param=param)
+        if num_tokens >= self._max_context:
+            raise _too_long(f"{num_tokens} tokens", self._max_context, param)
+
+    @property
+    def _max_context(self) -> int:
         limit = self._identity.max_context
         assert limit is not None
-        if num_tokens == 0:
-            raise InputError("the prompt has no tokens", param="prompt")
-        if num_tokens >= limit:
-            raise ContextLengthError(
-                f"the prompt has {num_tokens} tokens and the model's context holds {limit} with "
-                "the answer; shorten the conversation",
-                param="messages",
-            )
+        return limit
 
-    def _sampling_params(
-        self, sampling: Sampling, num_prompt: int, *, stream: bool
-    ) -> SamplingParams:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
+    def _params(self, sampling: Sampling, num_prompt: int, *, is_streamed: bool) -> SamplingParams:
+        room = self._max_context - num_prompt
+        return answer_params(
+            sampling, room=room, honours_seed=self._honours_seed, is_streamed=is_streamed
+        )
 
-        assert self._identity.max_context is not None
-        room = self._identity.max_context - num_prompt
-        return SamplingParams(
-            n=sampling.n,
-            max_tokens=room if sampling.max_tokens is None else min(sampling.max_tokens, room),
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            repetition_penalty=sampling.repetition_penalty,
-            stop=list(sampling.stop) or None,
-            seed=sampling.seed if self._honours_seed else None,
-            logprobs=sampling.logprobs,
-            output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
+    def _chunk(self, out: Any, sampling: Sampling) -> Chunk:
+        return Chunk(
+            index=int(out.index),
+            text=out.text,
+            finish_reason=finish_reason(out.finish_reason),
+            logprobs=logprobs(out, sampling.logprobs),
+            policy=self._identity.model,
         )
 
     def _seed_honoured(self, sampling: Sampling) -> bool | None:
@@ -253,33 +277,27 @@ class EmbeddedEngine:
                 yield
 
     async def _score_ids(self, prompt_ids: list[int], label_ids: list[int]) -> dict[int, float]:
-        while True:
-            with self._lanes.scoring() as alone:
-                found = await self._next_token_logprobs(prompt_ids, label_ids if alone else None)
-            if all(token_id in found for token_id in label_ids):
-                return found
-            await self._lanes.until_no_logprobs()
+        with self._lanes.scoring() as is_alone:
+            found = await self._next_token_logprobs(prompt_ids, label_ids if is_alone else None)
+        if all(token_id in found for token_id in label_ids):
+            return found
+        async with self._lanes.scoring_in_turn():
+            return await self._next_token_logprobs(prompt_ids, label_ids)
 
     async def _next_token_logprobs(
         self, prompt_ids: list[int], label_ids: list[int] | None
     ) -> dict[int, float]:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            logprobs=None if label_ids else _TOP_FOR_LABELS,
-            logprob_token_ids=label_ids,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        params = next_token_params(label_ids=label_ids, top=self._top_for_labels)
         output = await self._run(prompt_ids, params)
         place = output.outputs[0].logprobs[0]
         return {int(token_id): float(entry.logprob) for token_id, entry in place.items()}
 
     def _labels(self, labels: tuple[str, ...]) -> list[int]:
         if labels not in self._label_ids:
-            self._label_ids[labels] = _label_token_ids(self._renderer, labels)
+            found = _label_token_ids(self._renderer, labels)
+            if len(self._label_ids) >= _MAX_LABEL_SETS:
+                self._label_ids.clear()
+            self._label_ids[labels] = found
         return self._label_ids[labels]
 
     async def _run(self, prompt_ids: list[int], params: SamplingParams) -> Any:
@@ -295,19 +313,28 @@ class EmbeddedEngine:
         self, prompt_ids: list[int], params: SamplingParams
     ) -> AsyncGenerator[Any, None]:
         from vllm.inputs import tokens_input
-        from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDead
 
+        self._check_open()
         request_id = f"cai-{next(self._ids)}"
+        self._running.add(request_id)
         try:
-            async with aclosing(
-                self._llm.generate(tokens_input(prompt_ids), params, request_id)
-            ) as outputs:
-                async for output in outputs:
-                    yield output
-        except VllmEngineDead as exc:
-            raise EngineDeadError("the engine died while it answered") from exc
-        except ValueError as exc:
-            raise InputError(f"vLLM refuses the request: {exc}") from exc
+            with vllm_errors():
+                async with aclosing(
+                    self._llm.generate(tokens_input(prompt_ids), params, request_id)
+                ) as outputs:
+                    async for output in outputs:
+                        self._check_open()  # what `aclose` aborts is no answer
+                        yield output
+        finally:
+            self._running.discard(request_id)
+
+
+def _too_long(length: str, limit: int, param: str) -> ContextLengthError:
+    return ContextLengthError(
+        f"the prompt has {length} and the model's context holds {limit} tokens with the answer; "
+        "shorten it",
+        param=param,
+    )
 
 
 def _label_token_ids(renderer: ChatRenderer, labels: tuple[str, ...]) -> list[int]:

@@ -7,13 +7,19 @@ or pickled weights is refused before any library looks at it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cai.errors import ConfigError
 from cai.files import digest_file, digest_json
 
-_CODE_OR_PICKLE = {".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy"}
-_CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json")
+_CODE_OR_PICKLE = {
+    *(".py", ".pyc", ".pyd", ".so", ".bin", ".pt", ".pth", ".ckpt", ".tar", ".mar", ".nemo"),
+    *(".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz", ".h5", ".keras"),
+}
+_DECISIVE = {".safetensors", ".json", ".jinja", ".model", ".txt"}
+_MAX_CONFIG_BYTES = 10_000_000
 _TRUST = "an operator who trusts its author may pass the engine argument trust_remote_code=true"
 
 
@@ -25,15 +31,18 @@ def check_model_folder(folder: Path, *, trust_remote_code: bool = False) -> None
         raise ConfigError(f"{folder}: not a model folder: it has no config.json")
     if trust_remote_code:
         return
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in folder.rglob("*"):
+        if path.is_symlink() and path.is_dir():
+            raise ConfigError(f"{path}: a link to a folder, which is not looked into; remove it")
+    files = list(_files(folder))
     for path in files:
-        if path.suffix.lower() in _CODE_OR_PICKLE:
+        if _CODE_OR_PICKLE.intersection(map(str.lower, (path.suffix, path.resolve().suffix))):
             raise ConfigError(
-                f"{path}: code or pickled data in a model folder; remove it, {_TRUST}"
+                f"{path}: code or pickled data in a model folder; remove it, or {_TRUST}"
             )
-    for name in _CONFIGS:
-        if "auto_map" in _read(folder / name):
-            raise ConfigError(f"{folder / name}: 'auto_map' asks for code; remove it, {_TRUST}")
+    for path in files:
+        if path.suffix == ".json" and "config" in path.name and _asks_for_code(read_config(path)):
+            raise ConfigError(f"{path}: 'auto_map' asks for code; remove it, or {_TRUST}")
     if not any(path.suffix == ".safetensors" for path in files):
         raise ConfigError(f"{folder}: no .safetensors file; convert the weights first")
 
@@ -42,21 +51,32 @@ def digest_model_folder(folder: Path) -> str:
     """One digest over every file that decides what the model says, by name and content."""
     return digest_json(
         {
-            str(path.relative_to(folder)): digest_file(path)
-            for path in sorted(folder.rglob("*"))
-            if path.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt")
-            and path.name != "manifest.json"
+            path.relative_to(folder).as_posix(): digest_file(path)
+            for path in _files(folder)
+            if path.suffix in _DECISIVE and path.name != "manifest.json"
         }
     )
 
 
-def _read(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object from a model folder. Raises ConfigError naming the file."""
     try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: larger than {_MAX_CONFIG_BYTES // 10**6} MB; no config is")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(f"{path}: not valid JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected an object at the top")
     return value
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below the folder, in order; a link counts as the file it leads to."""
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _asks_for_code(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "auto_map" in value or any(map(_asks_for_code, value.values()))
+    return isinstance(value, list) and any(map(_asks_for_code, value))

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ async def open_engine(address: str, *, options: Mapping[str, Any] | None = None)
     Raises ConfigError when the address or an option will not do.
     """
     scheme, _, rest = address.partition(":")
+    scheme = scheme.lower()
     if options and scheme not in ("sandbox", "vllm"):
         raise ConfigError(f"engine arguments {sorted(options)} need an embedded engine ({FORMS})")
     if address == "sandbox":
@@ -32,7 +35,7 @@ async def open_engine(address: str, *, options: Mapping[str, Any] | None = None)
     if scheme == "vllm" and rest:
         from cai.engine.embedded import EmbeddedEngine
 
-        return await EmbeddedEngine.start(rest, options)
+        return await EmbeddedEngine.start(_expanded(rest), options)
     if scheme in ("http", "https"):
         from cai.engine.remote import RemoteEngine
 
@@ -40,14 +43,12 @@ async def open_engine(address: str, *, options: Mapping[str, Any] | None = None)
     if scheme == "scripted" and rest:
         from cai.engine.scripted import ScriptedEngine
 
-        return ScriptedEngine.from_file(Path(rest))
+        return ScriptedEngine.from_file(Path(_expanded(rest)))
     raise ConfigError(f"'{address}' is no engine address; use one of: {FORMS}")
 
 
 def parse_engine_argument(text: str) -> tuple[str, Any]:
     """`name=value` from a command line; the value is read as JSON where it is JSON."""
-    import json
-
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"'{text}' is no engine argument; write name=value")
@@ -56,3 +57,8 @@ def parse_engine_argument(text: str) -> tuple[str, Any]:
     except ValueError:
         parsed = {"true": True, "false": False}.get(value.lower(), value)
     return name.strip().replace("-", "_"), parsed
+
+
+def _expanded(path: str) -> str:
+    """`~` as a shell reads it; a shell leaves it alone after `vllm:`."""
+    return os.path.expanduser(path) if path.startswith("~") else path

@@ -7,23 +7,23 @@ log-probs of the first token. Start from `RemoteEngine.connect(address)`.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import math
 import os
-import random
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 
 from cai.engine import remote_wire as wire
+from cai.engine.remote_calls import Caller
+from cai.engine.sse import EventDecoder
 from cai.errors import (
     CaiError,
     ConfigError,
-    EngineDeadError,
     EngineError,
-    EngineTimeoutError,
+    InputError,
+    NotFoundError,
     UnsupportedError,
 )
 from cai.types import (
@@ -39,26 +39,20 @@ from cai.types import (
     Usage,
 )
 
-_RETRIED = {408, 429, 500, 502, 503, 504}
+_CHECK_TIMEOUT_S = 10.0
+_TOP_FOR_LABELS = 20  # the most that OpenAI's API gives
 
 
 class RemoteEngine:
     """Speaks to one model of one server. Made by `connect`."""
 
     def __init__(
-        self,
-        client: httpx2.AsyncClient,
-        identity: EngineIdentity,
-        *,
-        has_internal: bool,
-        max_concurrency: int,
-        max_attempts: int,
+        self, caller: Caller, model: str, identity: EngineIdentity, *, has_internal: bool
     ) -> None:
-        self._client = client
+        self._caller = caller
+        self._model = model
         self._identity = identity
         self._has_internal = has_internal
-        self._slots = asyncio.Semaphore(max_concurrency)
-        self._max_attempts = max_attempts
 
     @classmethod
     async def connect(
@@ -77,28 +71,23 @@ class RemoteEngine:
         server has no such model, EngineDeadError when it cannot be reached.
         """
         base, _, model = address.partition("#")
-        key = api_key or os.environ.get("OPENAI_API_KEY")
-        client = httpx2.AsyncClient(
-            base_url=base.rstrip("/") + "/",
-            headers={"authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(timeout_s, connect=10.0),
-            limits=httpx2.Limits(
-                max_connections=max_concurrency, max_keepalive_connections=max_concurrency
-            ),
+        caller = Caller(
+            base,
+            api_key=(api_key or os.environ.get("OPENAI_API_KEY", "")).strip() or None,
+            max_concurrency=max_concurrency,
+            max_attempts=max_attempts,
+            timeout_s=timeout_s,
             transport=transport,
         )
         try:
-            identity, has_internal = await _find_model(client, base, model)
+            entry = await _find_model(caller, model)
+            chosen = str(entry["id"])
+            internal = await _internal_identity(caller, f"{caller.base}#{chosen}")
         except BaseException:
-            await client.aclose()
+            await caller.aclose()
             raise
-        return cls(
-            client,
-            identity,
-            has_internal=has_internal,
-            max_concurrency=max_concurrency,
-            max_attempts=max_attempts,
-        )
+        identity = internal or _foreign_identity(entry, f"{caller.base}#{chosen}")
+        return cls(caller, chosen, identity, has_internal=internal is not None)
 
     def identity(self) -> EngineIdentity:
         return self._identity
@@ -106,41 +95,36 @@ class RemoteEngine:
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
         if isinstance(prompt, TokenPrompt) and self._has_internal:
             body = wire.internal_body(prompt, sampling)
-            return wire.read_internal(await self._post("../internal/generate", body), sampling)
+            answer = await self._caller.post("../internal/generate", body)
+            return wire.read_internal(answer, sampling)
         path, body = self._request(prompt, sampling)
-        answer = await self._post(path, body)
+        answer = await self._caller.post(path, body)
         return wire.read_generation(answer, sampling, default_policy=self._identity.model)
 
     async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         path, body = self._request(prompt, sampling)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        async with self._slots:
-            try:
-                async with self._client.stream("POST", path, json=body) as response:
-                    if response.status_code != 200:
-                        await response.aread()
-                        raise wire.error_from(response)
-                    async for chunk in _chunks(response):
-                        yield chunk
-            except httpx2.TimeoutException as exc:
-                raise EngineTimeoutError(f"the server did not answer in time: {exc}") from exc
-            except httpx2.TransportError as exc:
-                raise EngineDeadError(f"lost the connection to the server: {exc}") from exc
+        async with (
+            self._caller.open_stream(path, body) as pieces,
+            aclosing(self._chunks(pieces, sampling)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
 
     async def score(self, prompt: Prompt, labels: Sequence[str]) -> LabelScores:
+        if not labels:
+            raise InputError("there are no labels to score", param="labels")
         if self._has_internal:
             body = wire.score_body(prompt, labels)
-            return wire.read_scores(await self._post("../internal/score", body))
-        sampling = Sampling(max_tokens=1, temperature=0.0, logprobs=20)
-        generation = await self.generate(prompt, sampling)
-        return _labels_from_top(generation, labels)
+            return wire.read_scores(await self._caller.post("../internal/score", body), labels)
+        sampling = Sampling(max_tokens=1, temperature=0.0, logprobs=_TOP_FOR_LABELS)
+        return wire.labels_from_top(await self.generate(prompt, sampling), labels)
 
     async def prompt_logprobs(self, prompt: Prompt, *, top: int = 0) -> tuple[TokenLogprob, ...]:
         if isinstance(prompt, ChatPrompt):
             raise UnsupportedError("log-probs of a chat prompt need token ids or text")
         path, body = self._request(prompt, Sampling(max_tokens=1, temperature=0.0, logprobs=top))
-        answer = await self._post(path, body | {"echo": True})
-        return wire.read_echo(answer)
+        return wire.read_echo(await self._caller.post(path, body | {"echo": True}))
 
     async def count_tokens(self, prompt: Prompt) -> int:
         if isinstance(prompt, TokenPrompt):
@@ -148,127 +132,97 @@ class RemoteEngine:
         raise UnsupportedError("a remote engine does not count tokens without generating")
 
     async def check(self) -> None:
-        try:
-            response = await self._client.get("models")
-        except httpx2.HTTPError as exc:
-            raise EngineDeadError(f"{self._client.base_url} cannot be reached: {exc}") from exc
-        if response.status_code != 200:
-            raise wire.error_from(response)
+        await self._caller.get("models", timeout_s=_CHECK_TIMEOUT_S)
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._caller.aclose()
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
-        body: dict[str, Any] = {"model": self._identity.model.rpartition("#")[2]}
-        body |= wire.sampling_fields(sampling)
+        body: dict[str, Any] = {"model": self._model} | wire.sampling_fields(sampling)
         if isinstance(prompt, ChatPrompt):
             body["messages"] = [message.as_dict() for message in prompt.messages]
             if sampling.logprobs is not None:
                 body |= {"logprobs": True, "top_logprobs": sampling.logprobs}
             return "chat/completions", body
+        if sampling.max_tokens is None:
+            raise UnsupportedError(
+                "a server gives 16 tokens after a plain text when no limit is sent; set max_tokens",
+                param="max_tokens",
+            )
         body["prompt"] = list(prompt.ids) if isinstance(prompt, TokenPrompt) else prompt.text
         if sampling.logprobs is not None:
             body["logprobs"] = sampling.logprobs
         return "completions", body
 
-    async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode(
-            "utf-8", "surrogatepass"
-        )
-        async with self._slots:
-            for attempt in range(1, self._max_attempts + 1):
-                error, retry_after_s = await self._attempt(path, content)
-                if not isinstance(error, CaiError):
-                    return error
-                if retry_after_s is None or attempt == self._max_attempts:
-                    raise error
-                await asyncio.sleep(max(retry_after_s, _backoff_s(attempt)))
-        raise AssertionError("the loop returns or raises")
-
-    async def _attempt(self, path: str, content: bytes) -> tuple[CaiError | Any, float | None]:
-        """The answer's JSON, or an error and the seconds after which a repeat may help."""
-        try:
-            response = await self._client.post(
-                path, content=content, headers={"content-type": "application/json"}
-            )
-        except httpx2.ReadTimeout as exc:
-            return EngineTimeoutError(f"the server did not answer in time: {exc}"), None
-        except httpx2.TransportError as exc:
-            reason = f"{self._client.base_url} cannot be reached: {type(exc).__name__}: {exc}"
-            return EngineDeadError(reason), 0.0
-        if response.status_code == 200:
-            try:
-                return response.json(), None
-            except ValueError as exc:
-                return EngineError(f"the server's answer is not JSON: {exc}"), 0.0
-        error = wire.error_from(response)
-        if response.status_code in _RETRIED:
-            return error, wire.retry_after_s(response)
-        return error, None
+    async def _chunks(
+        self, pieces: AsyncIterator[bytes], sampling: Sampling
+    ) -> AsyncGenerator[Chunk, None]:
+        """Chunks of a server-sent stream; the usage, which comes last, goes onto the last one."""
+        last: Chunk | None = None
+        usage = Usage()
+        extension: Mapping[str, Any] = {}
+        finished: set[int] = set()
+        async for value in _events(pieces):
+            usage = wire.read_usage(value.get("usage")) or usage
+            extension = wire.extension_of(value) or extension
+            policy = value.get("model") if self._has_internal else None
+            for chunk in wire.read_chunks(value, policy=str(policy or self._identity.model)):
+                if last is not None:
+                    yield last
+                last = chunk if chunk.finish_reason else None
+                if last is None:
+                    yield chunk
+                else:
+                    finished.add(chunk.index)
+        if len(finished) < sampling.n:
+            raise EngineError("the server ended the stream before the answer was whole")
+        honoured = wire.seed_honoured(extension, sampling)
+        yield replace(last or Chunk(0, ""), usage=usage, seed_honoured=honoured)
 
 
-async def _find_model(
-    client: httpx2.AsyncClient, base: str, model: str
-) -> tuple[EngineIdentity, bool]:
+async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[Mapping[str, Any]]:
+    """The JSON of each event up to [DONE] or the end."""
+    decoder = EventDecoder()
+    async for piece in pieces:
+        for data in decoder.feed(piece):
+            if data.strip() == b"[DONE]":
+                return
+            yield wire.read_event(data)
+    for data in decoder.close():
+        if data.strip() != b"[DONE]":
+            yield wire.read_event(data)
+
+
+async def _find_model(caller: Caller, model: str) -> Mapping[str, Any]:
     try:
-        response = await client.get("models")
-    except httpx2.HTTPError as exc:
-        raise EngineDeadError(f"{base} cannot be reached: {type(exc).__name__}: {exc}") from exc
-    if response.status_code != 200:
-        raise wire.error_from(response)
-    entries = wire.model_entries(response)
-    names = [str(entry["id"]) for entry in entries]
-    chosen = model or (names[0] if names else "")
-    if chosen not in names:
-        raise ConfigError(f"{base} has no model '{chosen}'; it has: {', '.join(names) or 'none'}")
-    internal = await client.get("../internal/identity")
-    if internal.status_code == 200:
-        return wire.identity_from(internal.json(), f"{base}#{chosen}"), True
-    limit = entries[names.index(chosen)].get("max_model_len")
-    identity = EngineIdentity(
+        entries = wire.model_entries(await caller.get("models"), caller.base)
+    except NotFoundError as exc:
+        raise ConfigError(
+            f"{caller.base} has no list of models; an address mostly ends in /v1 ({exc})"
+        ) from exc
+    by_name = {str(entry["id"]): entry for entry in entries}
+    chosen = model or next(iter(by_name), "")
+    if chosen not in by_name:
+        names = ", ".join(list(by_name)[:20]) or "none"
+        raise ConfigError(f"{caller.base} has no model '{chosen}'; it has: {names}")
+    return by_name[chosen]
+
+
+async def _internal_identity(caller: Caller, address: str) -> EngineIdentity | None:
+    """Our own server's identity where the key opens it; None for any other server."""
+    try:
+        found = await caller.get("../internal/identity", timeout_s=_CHECK_TIMEOUT_S)
+        return wire.identity_from(found, address)
+    except CaiError:
+        return None
+
+
+def _foreign_identity(entry: Mapping[str, Any], address: str) -> EngineIdentity:
+    limit = entry.get("max_model_len")
+    return EngineIdentity(
         engine="openai-compatible",
         version="v1",
         device="remote",
-        model=f"{base}#{chosen}",
+        model=address,
         max_context=limit if isinstance(limit, int) else None,
     )
-    return identity, False
-
-
-async def _chunks(response: httpx2.Response) -> AsyncGenerator[Chunk, None]:
-    """Chunks of a server-sent stream, the usage moved onto the last one that has text."""
-    held: Chunk | None = None
-    usage: Usage | None = None
-    async for line in response.aiter_lines():
-        if not line.startswith("data:"):
-            continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            break
-        value = json.loads(data)
-        if "error" in value:
-            raise wire.error_from_body(value, status=500)
-        usage = wire.read_usage(value.get("usage")) or usage
-        for chunk in wire.read_chunks(value):
-            if held is not None:
-                yield held
-            held = chunk
-    if held is not None:
-        yield wire.with_usage(held, usage or Usage())
-
-
-def _labels_from_top(generation: Generation, labels: Sequence[str]) -> LabelScores:
-    places = generation.completions[0].logprobs
-    if not places:
-        raise UnsupportedError("the server gives no log-probs, so it cannot judge")
-    found: dict[str, float] = {}
-    for _, text, logprob in places[0].top:
-        found.setdefault(text.strip(), logprob)
-    # A label below the twenty best has at most the least of them; -inf says so honestly.
-    logprobs = {label: found.get(label, -math.inf) for label in labels}
-    mass = math.fsum(math.exp(value) for value in logprobs.values())
-    return LabelScores(logprobs, mass, generation.usage, generation.policy)
-
-
-def _backoff_s(attempt: int) -> float:
-    return min(8.0, 0.25 * 2.0**attempt) * random.uniform(0.5, 1.0)

@@ -5,24 +5,14 @@ Pure functions between `cai.types` and JSON; foreign JSON becomes a record here 
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import Any
 
-import httpx2
-
-from cai.errors import (
-    CaiError,
-    ConfigError,
-    ContextLengthError,
-    EngineDeadError,
-    EngineError,
-    EngineTimeoutError,
-    InputError,
-    NotFoundError,
-    OverloadedError,
-    UnsupportedError,
-)
+from cai.engine.remote_errors import error_from_body, status_of
+from cai.errors import EngineError, UnsupportedError
 from cai.types import (
     ChatPrompt,
     Chunk,
@@ -78,74 +68,108 @@ def score_body(prompt: Prompt, labels: Sequence[str]) -> dict[str, Any]:
     return {"prompt_token_ids": list(prompt.ids), "labels": list(labels)}
 
 
+@contextmanager
+def _shape() -> Iterator[None]:
+    """Foreign JSON that is not of the expected shape is an EngineError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        what = f"{type(exc).__name__}: {exc}"[:200]
+        raise EngineError(f"the server's answer is not of the expected shape: {what}") from exc
+
+
 def read_generation(answer: Any, sampling: Sampling, *, default_policy: str) -> Generation:
     """A whole chat completion or text completion."""
-    try:
-        choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
-        completions = tuple(_completion(choice) for choice in choices)
-    except (KeyError, TypeError, ValueError) as exc:
-        raise EngineError(f"the server's answer is not OpenAI's shape: {exc!r}") from exc
-    extension = answer.get("cai") or {}
-    honoured = None if sampling.seed is None else bool(extension.get("seed_honoured", True))
+    with _shape():
+        indexed = enumerate(answer["choices"])
+        choices = sorted(indexed, key=lambda place: int(place[1].get("index", place[0])))
+        completions = tuple(_completion(choice) for _, choice in choices)
+        extension = extension_of(answer)
+        usage = read_usage(answer.get("usage")) or Usage()
+    _check_number(completions, sampling)
     policy = str(extension.get("policy") or default_policy)
-    return Generation(completions, read_usage(answer.get("usage")) or Usage(), policy, honoured)
+    return Generation(completions, usage, policy, seed_honoured(extension, sampling))
 
 
 def read_internal(answer: Any, sampling: Sampling) -> Generation:
     """The answer of `/internal/generate`."""
-    completions = tuple(
-        Completion(
-            text=str(item["text"]),
-            finish_reason=finish_reason(item["finish_reason"]) or "abort",
-            token_ids=tuple(item["token_ids"]),
-            logprobs=None
-            if item.get("logprobs") is None
-            else tuple(
-                TokenLogprob(
-                    place["id"],
-                    place["text"],
-                    place["logprob"],
-                    tuple((top["id"], top["text"], top["logprob"]) for top in place["top"]),
-                )
-                for place in item["logprobs"]
-            ),
+    with _shape():
+        completions = tuple(
+            Completion(
+                text=str(item["text"]),
+                finish_reason=finish_reason(item["finish_reason"]) or "abort",
+                token_ids=tuple(int(i) for i in item["token_ids"]),
+                logprobs=_internal_places(item.get("logprobs")),
+            )
+            for item in answer["completions"]
         )
-        for item in answer["completions"]
-    )
-    honoured = None if sampling.seed is None else bool(answer.get("seed_honoured"))
-    usage = read_usage(answer["usage"]) or Usage()
-    return Generation(completions, usage, str(answer["policy"]), honoured)
+        honoured = seed_honoured(answer, sampling)
+        usage, policy = read_usage(answer["usage"]) or Usage(), str(answer["policy"])
+    _check_number(completions, sampling)
+    return Generation(completions, usage, policy, honoured)
 
 
-def read_scores(answer: Any) -> LabelScores:
+def read_scores(answer: Any, labels: Sequence[str]) -> LabelScores:
     """The answer of `/internal/score`."""
-    return LabelScores(
-        {str(label): float(value) for label, value in answer["logprobs"].items()},
-        float(answer["mass"]),
-        read_usage(answer.get("usage")) or Usage(),
-        str(answer["policy"]),
-    )
+    with _shape():
+        return LabelScores(
+            {label: float(answer["logprobs"][label]) for label in labels},
+            float(answer["mass"]),
+            read_usage(answer.get("usage")) or Usage(),
+            str(answer["policy"]),
+        )
 
 
-def read_chunks(value: Mapping[str, Any]) -> Iterator[Chunk]:
+def labels_from_top(generation: Generation, labels: Sequence[str]) -> LabelScores:
+    """Label scores from the alternatives of the first token; -inf for one that is not among them.
+
+    Raises UnsupportedError when the server gives no alternatives.
+    """
+    places = generation.completions[0].logprobs
+    if not places or not places[0].top:
+        raise UnsupportedError("the server gives no log-probs of alternatives: it cannot judge")
+    found: dict[str, float] = {}
+    for _, text, logprob in places[0].top:
+        found[text.strip()] = max(logprob, found.get(text.strip(), -math.inf))
+    logprobs = {label: found.get(label, -math.inf) for label in labels}
+    mass = math.fsum(math.exp(value) for value in logprobs.values())
+    return LabelScores(logprobs, mass, generation.usage, generation.policy)
+
+
+def read_event(data: bytes) -> Mapping[str, Any]:
+    """One event of a stream. Raises the error that it carries."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise EngineError(f"an event of the server's stream is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise EngineError("an event of the server's stream is not an object")
+    if value.get("error"):
+        raise error_from_body(value, status=status_of(value))
+    return value
+
+
+def read_chunks(value: Mapping[str, Any], *, policy: str) -> list[Chunk]:
     """The pieces in one event of a stream."""
-    for choice in value.get("choices") or ():
-        delta = choice.get("delta")
-        text = delta.get("content") if delta is not None else choice.get("text")
-        reason = finish_reason(choice.get("finish_reason"))
-        if text or reason:
-            yield Chunk(int(choice["index"]), text or "", reason, _places(choice))
-
-
-def with_usage(chunk: Chunk, usage: Usage) -> Chunk:
-    """The last chunk of a stream carries the usage."""
-    return replace(chunk, usage=usage)
+    chunks = []
+    with _shape():
+        for choice in value.get("choices") or ():
+            delta = choice.get("delta")
+            text = delta.get("content") if delta is not None else choice.get("text")
+            reason, places = finish_reason(choice.get("finish_reason")), _places(choice)
+            if text or reason or places:
+                index = int(choice.get("index", 0))
+                chunks.append(Chunk(index, str(text or ""), reason, places, policy=policy))
+    return chunks
 
 
 def read_echo(answer: Any) -> tuple[TokenLogprob, ...]:
     """Prompt log-probs from a completion with `echo`, from the second token on."""
-    places = _completion_places(answer["choices"][0]["logprobs"] or {})
-    num_prompt = int(answer["usage"]["prompt_tokens"])
+    with _shape():
+        places = _completion_places(answer["choices"][0]["logprobs"] or {})
+        num_prompt = int(answer["usage"]["prompt_tokens"])
+    if len(places) < num_prompt:
+        raise UnsupportedError("the server does not echo the prompt with its log-probs")
     return tuple(places[1:num_prompt])
 
 
@@ -153,27 +177,42 @@ def read_usage(value: Any) -> Usage | None:
     """OpenAI's usage object."""
     if not value:
         return None
-    details = value.get("prompt_tokens_details") or {}
-    return Usage(
-        int(value.get("prompt_tokens") or 0),
-        int(value.get("completion_tokens") or 0),
-        int(details.get("cached_tokens") or 0),
-    )
+    with _shape():
+        details = value.get("prompt_tokens_details") or {}
+        return Usage(
+            int(value.get("prompt_tokens") or 0),
+            int(value.get("completion_tokens") or 0),
+            int(details.get("cached_tokens") or 0),
+        )
 
 
-def model_entries(response: httpx2.Response) -> list[dict[str, Any]]:
+def extension_of(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What our own server says beside OpenAI's fields; empty for another's."""
+    extension = value.get("cai")
+    return extension if isinstance(extension, dict) else {}
+
+
+def seed_honoured(extension: Mapping[str, Any], sampling: Sampling) -> bool | None:
+    """A server that says nothing of the seed it accepted is taken to honour it."""
+    return None if sampling.seed is None else bool(extension.get("seed_honoured", True))
+
+
+def model_entries(answer: Any, address: str) -> list[Mapping[str, Any]]:
     """The entries of `GET /models`."""
     try:
-        entries = response.json()["data"]
-        return [entry for entry in entries if isinstance(entry["id"], str)]
-    except (KeyError, TypeError, ValueError) as exc:
-        raise EngineError(f"{response.url} is not an OpenAI-compatible list of models") from exc
+        return [entry for entry in answer["data"] if isinstance(entry["id"], str)]
+    except (KeyError, TypeError) as exc:
+        raise EngineError(f"{address}/models is not an OpenAI-compatible list of models") from exc
 
 
-def identity_from(value: Mapping[str, Any], address: str) -> EngineIdentity:
+def identity_from(value: Any, address: str) -> EngineIdentity:
     """Our own server's identity, under the address it was reached at."""
-    known = {name: value.get(name) for name in EngineIdentity.__slots__ if name in value}
-    return EngineIdentity(**{**known, "model": address})  # type: ignore[arg-type]
+    with _shape():
+        known = {name: value[name] for name in EngineIdentity.__slots__ if name in value}
+        texts = [known[name] for name in ("engine", "version", "device")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("engine, version and device are texts")
+        return EngineIdentity(**{**known, "model": address})
 
 
 def finish_reason(reason: Any) -> FinishReason | None:
@@ -183,59 +222,18 @@ def finish_reason(reason: Any) -> FinishReason | None:
     return "abort"
 
 
-def retry_after_s(response: httpx2.Response) -> float:
-    """Seconds that the server asks to wait; 0 when it does not say."""
-    try:
-        return min(60.0, max(0.0, float(response.headers.get("retry-after", "0"))))
-    except ValueError:
-        return 0.0
-
-
-def error_from(response: httpx2.Response) -> CaiError:
-    """The error tree's class for an answer that is no success."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = {}
-    if response.status_code == 429:
-        text = _message(body, response.status_code)
-        return OverloadedError(text, retry_after_s=retry_after_s(response) or 1.0)
-    return error_from_body(body, status=response.status_code)
-
-
-def error_from_body(body: Any, *, status: int) -> CaiError:
-    """The same from the envelope alone, as a stream carries it."""
-    text = _message(body, status)
-    envelope = body.get("error") if isinstance(body, dict) else None
-    code = envelope.get("code") if isinstance(envelope, dict) else None
-    if status in (401, 403):
-        return ConfigError(f"{text}; set OPENAI_API_KEY to a key that may do this")
-    if status == 404:
-        return NotFoundError(text)
-    if status == 503:
-        return EngineDeadError(text)
-    if status in (408, 504):
-        return EngineTimeoutError(text)
-    if code == "context_length_exceeded" or "maximum context length" in text:
-        return ContextLengthError(text)
-    return InputError(text) if 400 <= status < 500 else EngineError(text)
-
-
-def _message(body: Any, status: int) -> str:
-    envelope = body.get("error", body) if isinstance(body, dict) else {}
-    text = envelope.get("message") if isinstance(envelope, dict) else None
-    return f"the server answers {status}: {str(text)[:500] if text else 'no message'}"
+def _check_number(completions: Sequence[Completion], sampling: Sampling) -> None:
+    if len(completions) != sampling.n:
+        raise EngineError(f"the server gave {len(completions)} answers and {sampling.n} were asked")
 
 
 def _completion(choice: Mapping[str, Any]) -> Completion:
     message = choice.get("message")
     text = (message.get("content") if message is not None else choice["text"]) or ""
-    places = _places(choice)
     return Completion(
         text=str(text),
         finish_reason=finish_reason(choice.get("finish_reason")) or "abort",
-        token_ids=tuple(place.id for place in places or ()),
-        logprobs=places,
+        logprobs=_places(choice),
     )
 
 
@@ -249,7 +247,10 @@ def _places(choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...] | None:
                 -1,
                 str(place["token"]),
                 float(place["logprob"]),
-                tuple((-1, str(t["token"]), float(t["logprob"])) for t in place["top_logprobs"]),
+                tuple(
+                    (-1, str(other["token"]), float(other["logprob"]))
+                    for other in place.get("top_logprobs") or ()
+                ),
             )
             for place in logprobs["content"] or ()
         )
@@ -269,3 +270,17 @@ def _completion_places(logprobs: Mapping[str, Any]) -> list[TokenLogprob]:
         )
         for token, value, top in zip(tokens, values, tops, strict=True)
     ]
+
+
+def _internal_places(places: Any) -> tuple[TokenLogprob, ...] | None:
+    if places is None:
+        return None
+    return tuple(
+        TokenLogprob(
+            int(place["id"]),
+            str(place["text"]),
+            float(place["logprob"]),
+            tuple((int(t["id"]), str(t["text"]), float(t["logprob"])) for t in place["top"]),
+        )
+        for place in places
+    )

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai.errors import ConfigError, ContextLengthError, UnsupportedError
+from cai.errors import ContextLengthError, InputError, UnsupportedError
 from cai.files import digest_json
 from cai.types import (
     ChatPrompt,
@@ -33,7 +33,7 @@ from cai.types import (
 Answer = Callable[[Prompt, Sampling], str]
 Scores = Callable[[Prompt, Sequence[str]], Mapping[str, float]]
 
-_WORD = re.compile(r"\s*\S+\s*$|\s*\S+")
+_WORD = re.compile(r"\s*\S+|\s+")
 
 
 class ScriptedEngine:
@@ -120,7 +120,7 @@ class ScriptedEngine:
         try:
             for index in range(sampling.n):
                 completion = _complete(self._answer(prompt, sampling), sampling)
-                words = _WORD.findall(completion.text) or [""]
+                words = split_words(completion.text) or [""]
                 num_words += len(completion.token_ids)
                 is_last = index == sampling.n - 1
                 for position, word in enumerate(words):
@@ -140,19 +140,22 @@ class ScriptedEngine:
             raise
 
     async def score(self, prompt: Prompt, labels: Sequence[str]) -> LabelScores:
+        if not labels:
+            raise InputError("there are no labels to score", param="labels")
         num_prompt = await self._begin(prompt)
         if self._scores is None:
             raise UnsupportedError("this scripted engine has no scores; give it some")
-        logprobs = dict(self._scores(prompt, labels))
-        missing = [label for label in labels if label not in logprobs]
+        found = self._scores(prompt, labels)
+        missing = [label for label in labels if label not in found]
         if missing:
             raise UnsupportedError(f"the script has no score for the labels {missing}")
-        mass = sum(math.exp(value) for value in logprobs.values())
-        return LabelScores(logprobs, mass, Usage(num_prompt, 0), self._model)
+        logprobs = {label: found[label] for label in labels}
+        mass = math.fsum(math.exp(value) for value in logprobs.values())
+        return LabelScores(logprobs, mass, Usage(num_prompt, 1), self._model)
 
     async def prompt_logprobs(self, prompt: Prompt, *, top: int = 0) -> tuple[TokenLogprob, ...]:
         await self._begin(prompt)
-        return tuple(_token(word) for word in _WORD.findall(last_text(prompt))[1:])
+        return tuple(_token(word, top) for word in split_words(last_text(prompt))[1:])
 
     async def count_tokens(self, prompt: Prompt) -> int:
         return count_words(prompt)
@@ -186,19 +189,31 @@ def last_text(prompt: Prompt) -> str:
         return prompt.messages[-1].content
     if isinstance(prompt, TextPrompt):
         return prompt.text
-    raise ConfigError("a scripted engine has no tokenizer: give it messages or text")
+    raise UnsupportedError("a scripted engine has no tokenizer: give it messages or text")
 
 
 def count_words(prompt: Prompt) -> int:
     """Tokens of a prompt, counted as this engine counts them."""
     if isinstance(prompt, ChatPrompt):
-        return sum(len(_WORD.findall(message.content)) for message in prompt.messages)
-    return len(_WORD.findall(last_text(prompt)))
+        return sum(len(split_words(message.content)) for message in prompt.messages)
+    return len(split_words(last_text(prompt)))
+
+
+def split_words(text: str) -> list[str]:
+    r"""This engine's tokens: words with the white space before them; joined, they are the text.
+
+    >>> split_words(" two words\n")
+    [' two', ' words\n']
+    """
+    words = _WORD.findall(text)
+    if len(words) > 1 and words[-1].isspace():
+        words[-2:] = [words[-2] + words[-1]]
+    return words
 
 
 def _complete(text: str, sampling: Sampling) -> Completion:
     cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=len(text))
-    words = _WORD.findall(text[:cut])
+    words = split_words(text[:cut])
     reason: FinishReason = "stop"
     if sampling.max_tokens is not None and len(words) > sampling.max_tokens:
         words, reason = words[: sampling.max_tokens], "length"
@@ -206,8 +221,9 @@ def _complete(text: str, sampling: Sampling) -> Completion:
 
 
 def _logprobs(words: Sequence[str], sampling: Sampling) -> tuple[TokenLogprob, ...] | None:
-    return None if sampling.logprobs is None else tuple(_token(word) for word in words)
+    top = sampling.logprobs
+    return None if top is None else tuple(_token(word, top) for word in words)
 
 
-def _token(word: str) -> TokenLogprob:
-    return TokenLogprob(id=0, text=word, logprob=0.0, top=((0, word, 0.0),))
+def _token(word: str, top: int) -> TokenLogprob:
+    return TokenLogprob(id=0, text=word, logprob=0.0, top=((0, word, 0.0),)[:top])

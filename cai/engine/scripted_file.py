@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cai.errors import ConfigError, EngineError
+from cai.errors import EngineError
 from cai.types import Prompt, Sampling
+from cai.yamlguard import config_error, load_yaml_file, problem, validate
 
 
 class Rule(BaseModel):
@@ -21,7 +22,17 @@ class Rule(BaseModel):
 
     match: str | None = None
     answer: str | None = None
-    scores: dict[str, Annotated[float, Field(le=0.0)]] | None = None
+    scores: dict[str, Annotated[float, Field(le=0.0, allow_inf_nan=False)]] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Rule:
+        if self.answer is None and not self.scores:
+            raise problem("the rule has no answer and no scores; give it one of them")
+        try:
+            _ = self.pattern
+        except re.error as exc:
+            raise problem(f"'{self.match}' is no regular expression: {exc}", "match") from exc
+        return self
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -65,16 +76,4 @@ class Script(BaseModel):
 
 def read_script(path: Path) -> Script:
     """Rules from a file. Raises ConfigError with file, line and the way out."""
-    from cai.yamlguard import load_yaml, validate
-
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such script")
-    script = validate(Script, load_yaml(path.read_bytes(), path=path))
-    for index, rule in enumerate(script.rules):
-        try:
-            _ = rule.pattern
-        except re.error as exc:
-            raise ConfigError(
-                f"{path}: rules[{index}].match is no regular expression: {exc}"
-            ) from exc
-    return script
+    return validate(Script, load_yaml_file(path, error=config_error))

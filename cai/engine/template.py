@@ -14,36 +14,52 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from cai.engine.content import ContentEncoder
 from cai.errors import ConfigError, PromptError
 from cai.files import digest_bytes
 from cai.types import Conversation, Message, Role
 
 _NEUTRAL = "x"
 _MAX_GROWTH = 100_000  # characters that a template may add to what it is given
+_MANY = 32  # control tokens in one message: hiding each of more would cost time
+_TORN_CHARS = 7  # of a marker's beginning: what is left of one that a template took apart
 
 
 class ChatRenderer:
-    """Renders with a Hugging Face fast tokenizer and its chat template."""
+    """Renders with a Hugging Face tokenizer and its chat template."""
 
     def __init__(self, tokenizer: Any) -> None:
+        for needed in ("added_tokens_decoder", "apply_chat_template", "encode"):
+            if not hasattr(tokenizer, needed):
+                raise ConfigError(
+                    f"the tokenizer ({type(tokenizer).__name__}) is not of Hugging Face's kind; "
+                    "use a model with a tokenizer.json, or the engine argument tokenizer_mode=hf",
+                    param="tokenizer_mode",
+                )
         self._tokenizer = tokenizer
-        self._control = control_tokens(tokenizer)
-        self._control_ids = frozenset(self._control.values())
-        self._control_pattern = _alternatives(self._control)
-        self._marker = f"\ue000{secrets.token_hex(8)}:"
+        self._content = ContentEncoder(tokenizer)
+        self._marker = f"\ue000{secrets.randbelow(10**18):018d}:"  # survives |upper and |trim
         self._marker_pattern = re.compile(re.escape(self._marker) + r"(\d+);")
         self._control_of_shape = lru_cache(maxsize=1024)(self._neutral_control_ids)
 
     @property
+    def template(self) -> str | None:
+        """The chat template that is used; None when the model has none."""
+        template = self._tokenizer.chat_template
+        if isinstance(template, dict):
+            template = template.get("default")
+        return None if template is None else str(template)
+
+    @property
     def template_digest(self) -> str | None:
         """Digest of the chat template's text; None when the model has none."""
-        template = self._tokenizer.chat_template
-        return None if template is None else digest_bytes(str(template).encode())
+        template = self.template
+        return None if template is None else digest_bytes(template.encode())
 
     @property
     def has_template(self) -> bool:
         """Whether the model can be given messages at all."""
-        return self._tokenizer.chat_template is not None
+        return self.template is not None
 
     def render(self, messages: Conversation) -> list[int]:
         """Token ids of the conversation with the assistant's turn opened after it.
@@ -51,11 +67,13 @@ class ChatRenderer:
         Raises ConfigError without a chat template, PromptError when the template refuses the
         messages or lets content become control.
         """
+        for message in messages:
+            _check_unicode(message.content, param="messages")
         shape = tuple((message.role, bool(message.content)) for message in messages)
         expected = self._control_of_shape(shape)
         for opaque in (False, True):
             ids = self._encode_messages(messages, opaque=opaque)
-            if self._control_in(ids) == expected:
+            if ids is not None and self._content.control_in(ids) == expected:
                 return ids
         raise PromptError(
             "the model's chat template turns message text into control tokens; "
@@ -65,57 +83,64 @@ class ChatRenderer:
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of plain text, control tokens in it split, with the model's opening token."""
-        opening = self._tokenizer.encode("", add_special_tokens=True)
-        own_end = getattr(self._tokenizer, "eos_token_id", None)
-        return [i for i in opening if i != own_end] + self.encode_content(text)
+        return [*self._content.opening, *self.encode_content(text)]
 
     def encode_content(self, text: str) -> list[int]:
         """Token ids of `text` alone, with every control token in it encoded as ordinary text."""
-        ids: list[int] = []
-        for piece in _split_inside(self._control_pattern, text):
-            ids += self._encode(piece)
-        if self._control_ids.isdisjoint(ids):
-            return ids
-        # A normalizer made a control token out of other characters: no token spans two of them.
-        ids = [i for char in text for i in self._encode(char) if i not in self._control_ids]
-        return ids
+        _check_unicode(text, param="prompt")
+        return self._content.encode(text)
+
+    def fewest_tokens(self, num_chars: int) -> int:
+        """A number of tokens that no text of this length can stay below, without encoding it."""
+        return num_chars // self._content.most_chars_a_token
+
+    def warm_up(self) -> None:
+        """Do once, in a thread, what the first odd text would wait for: seconds for a large one."""
+        self._content.encode(_NEUTRAL + " ".join(self._content.control))
+        self.fewest_tokens(0)
 
     def keeps_prefix(self) -> bool:
         """Whether a longer conversation's tokens begin with the shorter one's."""
-        if not self.has_template:
-            return False
         short = (Message("user", "a question"),)
         long = (*short, Message("assistant", "an answer"), Message("user", "another question"))
-        shorter, longer = self.render(short), self.render(long)
+        try:
+            shorter, longer = self.render(short), self.render(long)
+        except (ConfigError, PromptError):
+            return False
         return longer[: len(shorter)] == shorter
 
-    def _encode_messages(self, messages: Conversation, *, opaque: bool) -> list[int]:
-        hidden: list[str] = []
+    def _encode_messages(self, messages: Conversation, *, opaque: bool) -> list[int] | None:
+        """Token ids, or None when the template took a marker apart."""
+        hidden: dict[str, int] = {}
 
         def hide(text: str) -> str:
-            hidden.append(text)
-            return f"{self._marker}{len(hidden) - 1};"
+            return f"{self._marker}{hidden.setdefault(text, len(hidden))};"
 
         def conceal(text: str) -> str:
-            if opaque:
+            pattern = self._content.pattern
+            if opaque or len(pattern.findall(text)) > _MANY:
                 return hide(text) if text else text
-            return self._control_pattern.sub(lambda match: hide(match[0]), text)
+            return pattern.sub(lambda match: hide(match[0]), text)
 
-        shown = [{"role": m.role, "content": conceal(m.content)} for m in messages]
+        shown = [
+            {"role": message.role, "content": conceal(message.content)} for message in messages
+        ]
         text = self._apply(shown)
-        limit = _MAX_GROWTH + 4 * sum(len(m.content) for m in messages)
+        limit = _MAX_GROWTH + 4 * sum(len(m["content"]) for m in shown)
         if len(text) > limit:
             raise PromptError(
                 f"the chat template made {len(text)} characters of the messages (limit {limit})",
                 param="messages",
             )
-        ids: list[int] = []
-        position = 0
-        for match in self._marker_pattern.finditer(text):
-            ids += self._encode(text[position : match.start()])
-            ids += self.encode_content(hidden[int(match[1])])
-            position = match.end()
-        return ids + self._encode(text[position:])
+        pieces = self._marker_pattern.split(text)  # the template's own text and markers, in turn
+        if hidden and any(self._marker[:_TORN_CHARS] in piece for piece in pieces[::2]):
+            return None
+        contents = [self._content.encode(one) for one in hidden]
+        ids = self._content.encode_control(pieces[0])
+        for index, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+            ids += contents[int(index)]
+            ids += self._content.encode_control(piece)
+        return ids
 
     def _apply(self, messages: Sequence[dict[str, str]]) -> str:
         if not self.has_template:
@@ -130,46 +155,24 @@ class ChatRenderer:
                 )
             )
         except Exception as exc:  # jinja's errors, and whatever a template raises itself
+            reason = " ".join(str(exc).split())[:300] or type(exc).__name__
             raise PromptError(
-                f"the model's chat template refuses the messages: {exc}", param="messages"
+                f"the model's chat template refuses the messages: {reason}", param="messages"
             ) from exc
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
-
-    def _control_in(self, ids: Sequence[int]) -> tuple[int, ...]:
-        control = self._control_ids
-        return tuple(i for i in ids if i in control)
 
     def _neutral_control_ids(self, shape: tuple[tuple[Role, bool], ...]) -> tuple[int, ...]:
         neutral = tuple(Message(role, _NEUTRAL if filled else "") for role, filled in shape)
-        return self._control_in(self._encode_messages(neutral, opaque=False))
+        ids = self._encode_messages(neutral, opaque=False)
+        assert ids is not None, "nothing is hidden in neutral content"
+        return self._content.control_in(ids)
 
 
-def control_tokens(tokenizer: Any) -> dict[str, int]:
-    """Added tokens that are not mere white space: their text and id."""
-    return {
-        str(token.content): int(token_id)
-        for token_id, token in tokenizer.added_tokens_decoder.items()
-        if token.content.strip()
-    }
-
-
-def _alternatives(control: dict[str, int]) -> re.Pattern[str]:
-    longest_first = sorted(control, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-
-
-def _split_inside(pattern: re.Pattern[str], text: str) -> list[str]:
-    """Cut `text` inside every match, after its first character, until no piece has a match.
-
-    >>> _split_inside(re.compile("<b>"), "a<b>c")
-    ['a<', 'b>c']
-    """
-    pieces: list[str] = []
-    rest = text
-    while match := pattern.search(rest):
-        cut = match.start() + 1
-        pieces.append(rest[:cut])
-        rest = rest[cut:]
-    return [*pieces, rest]
+def _check_unicode(text: str, *, param: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise PromptError(
+            f"the text has half a character (U+{ord(text[exc.start]):04X}) at position "
+            f"{exc.start}; remove it",
+            param=param,
+        ) from None

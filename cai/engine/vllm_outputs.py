@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from cai.errors import EngineError
 from cai.types import Completion, FinishReason, TokenLogprob
 
 
@@ -20,15 +21,17 @@ def completion(out: Any, top: int | None) -> Completion:
 
 
 def finish_reason(reason: str | None) -> FinishReason | None:
-    """VLLM's reasons in our three."""
+    """VLLM's reasons in our three. Raises EngineError for the one that is an error."""
     if reason is None or reason in ("stop", "length"):
         return reason  # type: ignore[return-value]
+    if reason == "error":
+        raise EngineError("the engine failed on this request; its log says why")
     return "abort"
 
 
 def logprobs(out: Any, top: int | None) -> tuple[TokenLogprob, ...] | None:
     """Log-probs of the new tokens of a (possibly streamed) CompletionOutput."""
-    if top is None or not out.logprobs:
+    if top is None or out.logprobs is None:
         return None
     places = out.logprobs[-len(out.token_ids) :] if out.token_ids else []
     return tuple(

@@ -1,19 +1,23 @@
 """Starts vLLM: engine arguments checked by name, the model folder checked, our defaults.
 
-Beside `embedded.py` and `worker.py` the only place that imports vLLM.
+Beside `embedded.py`, `vllm_requests.py` and `worker.py` the only place that imports vLLM.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import difflib
+import multiprocessing
 import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from cai.engine.model_folder import check_model_folder, digest_model_folder
+from cai.engine.ownership import owned_children
 from cai.engine.template import ChatRenderer
-from cai.engine.template_check import check_template
+from cai.engine.template_check import check_template, check_template_text, read_template
 from cai.errors import ConfigError, EngineError, MissingDependencyError
 from cai.types import EngineIdentity
 
@@ -22,6 +26,11 @@ _CPU_KV_CACHE_GIB = "1"  # unset, vLLM takes a large share of the machine's memo
 
 def engine_arguments(model: str, options: dict[str, Any]) -> Any:
     """VLLM's AsyncEngineArgs from options by name, with our defaults where none is given."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError(
+            "an engine is being started while a child process imports the main script; "
+            'put the start under `if __name__ == "__main__":`'
+        )
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GIB)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -30,41 +39,48 @@ def engine_arguments(model: str, options: dict[str, Any]) -> Any:
         from vllm.platforms import current_platform
     except ImportError as exc:
         raise MissingDependencyError("an embedded engine", "vllm", "vllm") from exc
-    known = {field.name for field in fields(AsyncEngineArgs)}
-    for name in options:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise ConfigError(f"vLLM has no engine argument '{name}'{hint}", param=name)
+    _check_names(options, {field.name for field in fields(AsyncEngineArgs)})
     trust = bool(options.get("trust_remote_code", False))
-    if Path(model).exists() or model.startswith((".", "/")):
+    if _is_local(model):
         check_model_folder(Path(model), trust_remote_code=trust)
         check_template(Path(model))
-    is_cpu = bool(current_platform.is_cpu())
     defaults: dict[str, Any] = {
         "load_format": "auto" if trust else "safetensors",
         "enable_prefix_caching": True,
-        "enforce_eager": is_cpu,  # compiling costs minutes on CPU and gains little
+        "enforce_eager": bool(current_platform.is_cpu()),  # compiling costs minutes, gains little
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "generation_config": "vllm",  # what a request does not say is our default, not the model's
     }
     try:
         return AsyncEngineArgs(model=model, **{**defaults, **options})
-    except (TypeError, ValueError) as exc:
-        raise ConfigError(f"vLLM refuses the engine arguments: {exc}") from exc
+    except Exception as exc:  # pydantic's, vLLM's own, TypeError: each means the arguments
+        raise ConfigError(f"vLLM refuses the engine arguments: {_one_line(exc)}") from exc
 
 
-def launch(arguments: Any) -> Any:
-    """Start the engine's processes and wait until the model is loaded. Blocks."""
-    from vllm.v1.engine.async_llm import AsyncLLM
+async def launch(arguments: Any) -> Any:
+    """Start the engine's processes and wait until the model is loaded.
 
+    When cancelled, it still waits for the start to end, to shut down what came of it.
+    """
+    starting = asyncio.ensure_future(asyncio.to_thread(_launch, arguments))
     try:
-        return AsyncLLM.from_engine_args(arguments)
-    except (ValueError, OSError, TypeError) as exc:
-        raise ConfigError(f"vLLM cannot load '{arguments.model}': {exc}") from exc
-    except RuntimeError as exc:
-        raise EngineError(f"vLLM failed to start on '{arguments.model}': {exc}") from exc
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await asyncio.to_thread((await starting).shutdown)
+        raise
+
+
+def renderer_for(llm: Any) -> ChatRenderer:
+    """The renderer of a started engine. Refuses a chat template that was not checked before."""
+    renderer = ChatRenderer(llm.get_tokenizer())
+    model, template = str(llm.model_config.model), renderer.template
+    checked = read_template(Path(model)) if _is_local(model) else None
+    if template is not None and (checked is None or checked[0] != template):
+        check_template_text(template, origin=str(llm.model_config.tokenizer))
+    renderer.warm_up()
+    return renderer
 
 
 def identify(llm: Any, renderer: ChatRenderer, name: str) -> EngineIdentity:
@@ -72,7 +88,7 @@ def identify(llm: Any, renderer: ChatRenderer, name: str) -> EngineIdentity:
     import vllm
     from vllm.platforms import current_platform
 
-    folder = _model_folder(str(llm.model_config.model))
+    folder = _model_folder(str(llm.model_config.model), llm.model_config.revision)
     return EngineIdentity(
         engine="vllm",
         version=str(vllm.__version__),
@@ -85,11 +101,42 @@ def identify(llm: Any, renderer: ChatRenderer, name: str) -> EngineIdentity:
     )
 
 
-def _model_folder(model: str) -> Path | None:
+def _check_names(options: dict[str, Any], known: set[str]) -> None:
+    if "model" in options:
+        raise ConfigError("the model is part of the engine's address: vllm:<model>", param="model")
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise ConfigError(f"vLLM has no engine argument '{name}'{hint}", param=name)
+
+
+def _launch(arguments: Any) -> Any:
+    from vllm.exceptions import VLLMClientError
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        with owned_children():
+            return AsyncLLM.from_engine_args(arguments)
+    except (ValueError, OSError, TypeError, VLLMClientError) as exc:
+        raise ConfigError(f"vLLM cannot load '{arguments.model}': {_one_line(exc)}") from exc
+    except Exception as exc:
+        raise EngineError(f"vLLM failed to start on '{arguments.model}': {_one_line(exc)}") from exc
+
+
+def _is_local(model: str) -> bool:
+    return model.startswith((".", "/")) or Path(model).exists()
+
+
+def _model_folder(model: str, revision: str | None) -> Path | None:
     """The local folder of a model, or of its downloaded snapshot."""
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(model, "config.json")
+    config = try_to_load_from_cache(model, "config.json", revision=revision)
     return Path(config).parent if isinstance(config, str) else None
+
+
+def _one_line(exc: Exception) -> str:
+    return " ".join(str(exc).split())[:500] or type(exc).__name__

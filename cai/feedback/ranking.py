@@ -29,7 +29,8 @@ class Ranking:
     """Answers in order, by index, with what the order rests on.
 
     `scores` are log-odds with mean 0 and `errors` their standard errors; both are None for an
-    answer in `excluded`, which no judge saw. `labels` and `failed` have keys (i, j) with i < j.
+    answer in `excluded`, which no judge saw. `labels` and `failed` have keys (i, j) with i < j;
+    `measured` has what the judge measured before it refused a pair of `failed`.
     `cycles` are groups in which each answer beats another and is beaten by one.
     """
 
@@ -38,6 +39,7 @@ class Ranking:
     errors: tuple[float | None, ...]
     labels: Mapping[Edge, PairLabel]
     failed: Mapping[Edge, str] = field(default_factory=dict)
+    measured: Mapping[Edge, Mapping[str, Any]] = field(default_factory=dict)
     excluded: Mapping[int, str] = field(default_factory=dict)
     same_as: Mapping[int, int] = field(default_factory=dict)
     cycles: tuple[tuple[int, ...], ...] = ()
@@ -189,6 +191,7 @@ def _ranking(
         errors=tuple(errors[place[i]] if i in place else None for i in range(num_answers)),
         labels=dict(sorted(table.labels.items())),
         failed=dict(sorted(table.failed.items())),
+        measured=table.measured,
         excluded=excluded,
         same_as=same_as,
         cycles=find_cycles(table.labels, band=table.judge.config.tie_band),

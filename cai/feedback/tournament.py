@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
+from typing import Any
 
 from cai.constitution.schema import Constitution
 from cai.errors import JudgeError
@@ -27,7 +28,10 @@ _MAX_REFITS = 4
 
 @dataclass(slots=True)
 class Table:
-    """The comparisons of one ranking: asks them, and keeps what came of each."""
+    """The comparisons of one ranking: asks them, and keeps what came of each.
+
+    `measured` has, for a comparison in `failed`, what the judge measured before it refused.
+    """
 
     judge: Judge
     conversation: Conversation
@@ -38,6 +42,7 @@ class Table:
     principles: Sequence[str] | None
     labels: dict[Edge, PairLabel] = field(default_factory=dict)
     failed: dict[Edge, str] = field(default_factory=dict)
+    measured: dict[Edge, Mapping[str, Any]] = field(default_factory=dict)
 
     async def ask(self, edges: Iterable[Edge]) -> bool:
         """Ask what was not asked yet, all at once; whether there was anything to ask."""
@@ -58,6 +63,7 @@ class Table:
             )
         except JudgeError as exc:
             self.failed[edge] = exc.reason
+            self.measured[edge] = exc.details
 
     @property
     def asked(self) -> set[Edge]:
@@ -144,7 +150,11 @@ def _require_linked(table: Table, fit: Sequence[int]) -> None:
             f"{len(table.failed)} of {len(table.asked)} comparisons have no verdict "
             f"({', '.join(reasons)}), so the answers cannot be put in one order",
             reason=reasons[0] if len(reasons) == 1 else "disconnected",
-            details={"failed": [[i, j, why] for (i, j), why in sorted(table.failed.items())]},
+            details={
+                "labels": dict(sorted(table.labels.items())),
+                "failed": dict(sorted(table.failed.items())),
+                "measured": table.measured,
+            },
         )
 
 

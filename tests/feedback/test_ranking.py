@@ -105,7 +105,8 @@ async def test_verdicts_that_do_not_link_all_answers_give_no_order():
     with pytest.raises(JudgeError, match=r"2 of 3 comparisons have no verdict \(tie\)") as failure:
         await ranked(tie_on((0, 2), (1, 2)), 3)
     assert failure.value.reason == "tie"
-    assert failure.value.details["failed"] == [[0, 2, "tie"], [1, 2, "tie"]]
+    assert failure.value.details["failed"] == {(0, 2): "tie", (1, 2): "tie"}
+    assert set(failure.value.details["labels"]) == {(0, 1)}
 
 
 async def test_chosen_pairs_show_the_better_answer_first():

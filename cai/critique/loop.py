@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cai.constitution.schema import Constitution, Principle, draw
@@ -202,14 +201,8 @@ async def _critique_and_revise(
 async def _ask(
     engine: Engine, conversation: Conversation, sampling: Sampling, *, stage: str
 ) -> Generation:
-    with _stage(stage):
-        return await engine.generate(ChatPrompt(conversation), sampling)
-
-
-@contextmanager
-def _stage(stage: str) -> Iterator[None]:
     try:
-        yield
+        return await engine.generate(ChatPrompt(conversation), sampling)
     except CaiError as exc:
         exc.stage = stage
         raise

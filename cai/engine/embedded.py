@@ -119,6 +119,8 @@ class EmbeddedEngine:
 
     def num_unfinished(self) -> int:
         """Requests that the engine still works on."""
+        if self._llm is None:
+            return 0
         return int(self._llm.output_processor.get_num_unfinished_requests())
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
@@ -197,10 +199,11 @@ class EmbeddedEngine:
         guardian, self._guardian = self._guardian, None
         if guardian is None:
             return
+        llm, self._llm = self._llm, None  # vLLM frees some of what it holds only with its object
         try:
             with contextlib.suppress(Exception):  # a dead engine has nothing to abort
-                await self._llm.abort(list(self._running))
-            await asyncio.to_thread(self._llm.shutdown)
+                await llm.abort(list(self._running))
+            await asyncio.to_thread(llm.shutdown)
         finally:
             await asyncio.to_thread(guardian.close)
 
@@ -225,7 +228,7 @@ class EmbeddedEngine:
         return ids
 
     def _check_ids(self, ids: Sequence[int]) -> None:
-        for token_id in ids:
+        for token_id in (min(ids, default=0), max(ids, default=0)):
             if not 0 <= token_id < self._vocab_size:
                 raise InputError(
                     f"token id {token_id} is outside the vocabulary (0 to {self._vocab_size - 1})",

@@ -162,25 +162,26 @@ class RemoteEngine:
         usage = Usage()
         extension: Mapping[str, Any] = {}
         finished: set[int] = set()
-        async for value in _events(pieces):
-            usage = wire.read_usage(value.get("usage")) or usage
-            extension = wire.extension_of(value) or extension
-            policy = value.get("model") if self._has_internal else None
-            for chunk in wire.read_chunks(value, policy=str(policy or self._identity.model)):
-                if last is not None:
-                    yield last
-                last = chunk if chunk.finish_reason else None
-                if last is None:
-                    yield chunk
-                else:
-                    finished.add(chunk.index)
+        async with aclosing(_events(pieces)) as events:
+            async for value in events:
+                usage = wire.read_usage(value.get("usage")) or usage
+                extension = wire.extension_of(value) or extension
+                policy = value.get("model") if self._has_internal else None
+                for chunk in wire.read_chunks(value, policy=str(policy or self._identity.model)):
+                    if last is not None:
+                        yield last
+                    last = chunk if chunk.finish_reason else None
+                    if last is None:
+                        yield chunk
+                    else:
+                        finished.add(chunk.index)
         if len(finished) < sampling.n:
             raise EngineError("the server ended the stream before the answer was whole")
         honoured = wire.seed_honoured(extension, sampling)
         yield replace(last or Chunk(0, ""), usage=usage, seed_honoured=honoured)
 
 
-async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[Mapping[str, Any]]:
+async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Mapping[str, Any], None]:
     """The JSON of each event up to [DONE] or the end."""
     decoder = EventDecoder()
     async for piece in pieces:

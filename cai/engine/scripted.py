@@ -195,8 +195,17 @@ def last_text(prompt: Prompt) -> str:
 def count_words(prompt: Prompt) -> int:
     """Tokens of a prompt, counted as this engine counts them."""
     if isinstance(prompt, ChatPrompt):
-        return sum(len(split_words(message.content)) for message in prompt.messages)
-    return len(split_words(last_text(prompt)))
+        return sum([num_words(message.content) for message in prompt.messages])
+    return num_words(last_text(prompt))
+
+
+def num_words(text: str) -> int:
+    r"""How many words `split_words` finds, without cutting them out.
+
+    >>> num_words(" two words\n"), num_words(" "), num_words("")
+    (2, 1, 0)
+    """
+    return len(text.split()) or int(text != "")
 
 
 def split_words(text: str) -> list[str]:
@@ -213,10 +222,12 @@ def split_words(text: str) -> list[str]:
 
 def _complete(text: str, sampling: Sampling) -> Completion:
     cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=len(text))
-    words = split_words(text[:cut])
-    reason: FinishReason = "stop"
-    if sampling.max_tokens is not None and len(words) > sampling.max_tokens:
-        words, reason = words[: sampling.max_tokens], "length"
+    said, limit = text[:cut], sampling.max_tokens
+    num_said = num_words(said)
+    if sampling.logprobs is None and (limit is None or num_said <= limit):
+        return Completion(said, "stop", tuple(range(num_said)))
+    words = split_words(said)[:limit]
+    reason: FinishReason = "stop" if len(words) == num_said else "length"
     return Completion("".join(words), reason, tuple(range(len(words))), _logprobs(words, sampling))
 
 

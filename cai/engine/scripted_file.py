@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from cai.errors import EngineError
 from cai.types import Prompt, Sampling
@@ -40,13 +40,19 @@ class Rule(BaseModel):
         return re.compile(self.match or "")
 
 
+def _check_not_empty(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    if not rules:
+        raise problem("the list of rules is empty; write at least one")
+    return rules
+
+
 class Script(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
-    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    rules: Annotated[tuple[Rule, ...], AfterValidator(_check_not_empty)]
     delay_s: Annotated[float, Field(ge=0.0, le=60.0)] = 0.0
     max_context: Annotated[int, Field(ge=1)] | None = None
 

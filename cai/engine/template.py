@@ -9,7 +9,6 @@ Start from `ChatRenderer.render`.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -22,7 +21,7 @@ from cai.types import Conversation, Message, Role
 _NEUTRAL = "x"
 _MAX_GROWTH = 100_000  # characters that a template may add to what it is given
 _MANY = 32  # control tokens in one message: hiding each of more would cost time
-_TORN_CHARS = 7  # of a marker's beginning: what is left of one that a template took apart
+_LEADS = [*range(0xE000, 0xF900), *range(0xF0000, 0xFFFFE)]  # the private-use characters
 
 
 class ChatRenderer:
@@ -38,8 +37,6 @@ class ChatRenderer:
                 )
         self._tokenizer = tokenizer
         self._content = ContentEncoder(tokenizer)
-        self._marker = f"\ue000{secrets.randbelow(10**18):018d}:"  # survives |upper and |trim
-        self._marker_pattern = re.compile(re.escape(self._marker) + r"(\d+);")
         self._control_of_shape = lru_cache(maxsize=1024)(self._neutral_control_ids)
 
     @property
@@ -112,9 +109,10 @@ class ChatRenderer:
     def _encode_messages(self, messages: Conversation, *, opaque: bool) -> list[int] | None:
         """Token ids, or None when the template took a marker apart."""
         hidden: dict[str, int] = {}
+        lead = _unused_character(messages)
 
         def hide(text: str) -> str:
-            return f"{self._marker}{hidden.setdefault(text, len(hidden))};"
+            return f"{lead}{hidden.setdefault(text, len(hidden))};"
 
         def conceal(text: str) -> str:
             pattern = self._content.pattern
@@ -132,8 +130,9 @@ class ChatRenderer:
                 f"the chat template made {len(text)} characters of the messages (limit {limit})",
                 param="messages",
             )
-        pieces = self._marker_pattern.split(text)  # the template's own text and markers, in turn
-        if hidden and any(self._marker[:_TORN_CHARS] in piece for piece in pieces[::2]):
+        pieces = re.split(rf"{lead}(\d+);", text)  # the template's own text and markers, in turn
+        torn = (lead, f"\\u{ord(lead):04x}")
+        if hidden and any(part in piece for piece in pieces[::2] for part in torn):
             return None
         contents = [self._content.encode(one) for one in hidden]
         ids = self._content.encode_control(pieces[0])
@@ -165,6 +164,14 @@ class ChatRenderer:
         ids = self._encode_messages(neutral, opaque=False)
         assert ids is not None, "nothing is hidden in neutral content"
         return self._content.control_in(ids)
+
+
+def _unused_character(messages: Conversation) -> str:
+    """A character that stands in no message; digits after it survive |upper and |trim."""
+    for code in _LEADS:
+        if not any(chr(code) in message.content for message in messages):
+            return chr(code)
+    raise PromptError("the messages use every private-use character", param="messages")
 
 
 def _check_unicode(text: str, *, param: str) -> None:

@@ -25,7 +25,7 @@ template, conversations = json.load(sys.stdin)
 marks = dict(bos_token='<s>', eos_token='</s>', pad_token='<pad>', unk_token='<unk>')
 used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)
-resource.setrlimit(resource.RLIMIT_CPU, (int(sum(resource.getrusage(0)[:2])) + 3,) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (int(sum(resource.getrusage(0)[:2])) + 2,) * 2)
 for conversation in conversations:
     try:
         rendered, _ = render_jinja_template(

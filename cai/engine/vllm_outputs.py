@@ -34,6 +34,8 @@ def logprobs(out: Any, top: int | None) -> tuple[TokenLogprob, ...] | None:
     if top is None or out.logprobs is None:
         return None
     places = out.logprobs[-len(out.token_ids) :] if out.token_ids else []
+    if len(places) != len(out.token_ids):
+        raise EngineError(f"{len(out.token_ids)} tokens came with {len(places)} log-probs")
     return tuple(
         token_logprob(token_id, place, top)
         for token_id, place in zip(out.token_ids, places, strict=True)
@@ -42,6 +44,8 @@ def logprobs(out: Any, top: int | None) -> tuple[TokenLogprob, ...] | None:
 
 def token_logprob(token_id: int, place: Mapping[int, Any], top: int) -> TokenLogprob:
     """One place's log-probs: the token that stands there, and the best `top`."""
+    if token_id not in place:
+        raise EngineError(f"the log-probs at a place lack its own token {token_id}")
     chosen = place[token_id]
     ranked = sorted(place.items(), key=lambda item: item[1].rank or math.inf)
     return TokenLogprob(

@@ -21,7 +21,7 @@ from cai.dataset.records import CONFIG, DONE
 from cai.dataset.resume import Mode, Stock, prepare_folder, take_stock
 from cai.dataset.writer import write_text
 from cai.engine.base import Engine
-from cai.errors import ConfigError
+from cai.errors import ConfigError, JudgeError
 from cai.pipeline_config import GenerateConfig, settle
 from cai.pipeline_job import Engines, Job, Progress, account_for
 
@@ -47,14 +47,16 @@ async def run(
     *,
     mode: Mode = "auto",
     engine: Engine | None = None,
+    judge: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> Summary:
     """Account for every input of the prompt file in the run directory; go on where it stopped.
 
-    Opens (and closes) the engine named in `config` unless one is given. Raises before the engine
+    Opens (and closes) the engines named in `config` but for those given. Raises before an engine
     starts where settings, files or the directory will not do; DataError when the disk is full,
-    EngineDeadError when the engine dies. Then, as after a cancel or a kill, the directory holds
-    what was done, and the same call goes on from there.
+    EngineDeadError when an engine dies, JudgeError when the judge is beyond limits that refuse.
+    Then, as after a cancel or a kill, the directory holds what was done, and the same call goes on
+    from there.
     """
     prompts = survey_prompts(config.prompts, limit=config.limit)
     for name in config.principles or ():
@@ -73,7 +75,7 @@ async def run(
         _check_limit(config, stock, prompts)
         if stock.is_done and stock.counts.accounted == prompts.num_inputs:
             return _nothing_to_do(config.out, stock, prompts)
-        async with _engines(config, engine) as engines:
+        async with _engines(config, engine, judge) as engines:
             manifest = begin_session(
                 config.out,
                 settled,
@@ -91,16 +93,20 @@ async def run(
 
 async def _session(job: Job, on_progress: OnProgress | None) -> Summary:
     folder = job.config.out
+    if job.verdicts is not None:
+        await job.verdicts.check()
     (folder / DONE).unlink(missing_ok=True)
-    await job.check_judge()
     try:
         job.writer.write_manifest(job.manifest)
         write_text(folder / CONFIG, job.config.to_yaml())
         await _work(job, on_progress)
-        job.rejections.finish()
-        job.writer.flush()
-        manifest = end_session(job.manifest, job.writer.counts, job.measured())
+        job.finish_rejections()
+        warnings = {"warnings": job.require_limits()} if job.config.is_judged else {}
+        manifest = end_session(job.manifest, job.writer.counts, job.shown() | warnings)
         job.writer.finish(manifest)
+    except JudgeError:
+        job.writer.write_manifest(job.manifest | job.shown())
+        raise
     finally:
         job.writer.close()
     progress = job.progress()
@@ -140,7 +146,9 @@ async def _worker(job: Job, source: Iterator[PromptRow | Skipped]) -> None:
 
 
 @asynccontextmanager
-async def _engines(config: GenerateConfig, given: Engine | None) -> AsyncIterator[Engines]:
+async def _engines(
+    config: GenerateConfig, given: Engine | None, given_judge: Engine | None
+) -> AsyncIterator[Engines]:
     """The policy and its judge, opened as the settings say; what was given is not closed."""
     from cai.engine.open import open_engine
 
@@ -151,10 +159,12 @@ async def _engines(config: GenerateConfig, given: Engine | None) -> AsyncIterato
             stack.push_async_callback(policy.aclose)
         if not config.is_judged:
             yield Engines(policy, None)
+        elif given_judge is not None:
+            yield Engines(policy, given_judge)
         elif config.judge in (None, config.engine):
             yield Engines(policy, policy)
         else:
-            judge = await open_engine(config.judge)
+            judge = await open_engine(config.judge, options=config.judge_args)
             stack.push_async_callback(judge.aclose)
             yield Engines(policy, judge)
 

@@ -6,6 +6,7 @@ run must have in common with the sessions before it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,13 @@ from cai.types import Sampling
 from cai.yamlguard import dump_yaml
 
 NO_JUDGE = "none"
+
+# These say when to stop or how fast to go; a run may go on under others.
+_NOT_SETTLED: dict[str, Any] = {
+    "max_in_flight": True,
+    "limits": True,
+    "canaries": {"min_asked", "max_failure_share", "on_failure"},
+}
 
 
 class GenerateConfig(BaseModel):
@@ -67,6 +75,9 @@ class GenerateConfig(BaseModel):
         min_length=1,
         description="Engine address of the judge; without it the policy judges, 'none' for no one.",
     )
+    judge_args: dict[str, Any] = Field(
+        default_factory=dict, description="The arguments of a judge that has its own engine."
+    )
     judging: JudgeConfig = Field(
         default_factory=JudgeConfig, description="How pairs are asked about and what is refused."
     )
@@ -89,6 +100,12 @@ class GenerateConfig(BaseModel):
             raise ValueError(
                 "one draft and no revision leave nothing to compare; set samples to 2 or more, "
                 "or revisions to 1 or more, or judge to 'none'"
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("samples at temperature 0 are all the same; set temperature above 0")
+        if self.judge_args and self.judge in (None, self.engine):
+            raise ValueError(
+                "judge_args need a judge on its own engine; the policy's are engine_args"
             )
         return self
 
@@ -130,12 +147,24 @@ def settle(
         "judges": config.is_judged,
     }
     if config.is_judged:
-        judging = config.judging
+        judging = config.judging.model_dump(mode="json", exclude=_NOT_SETTLED)
+        reasons = config.judging.cot
         settled |= {
             "samples": config.samples,
             "judge": config.judge or config.engine,
-            "judging": judging.model_dump(mode="json", exclude={"max_in_flight"}),
-            "ranking": config.ranking.model_dump(mode="json"),
-            "judge_template": reasoning.DIGEST if judging.cot else judge_prompts.DIGEST,
+            "judge_args": config.judge_args,
+            "judge_template": reasoning.DIGEST if reasons else judge_prompts.DIGEST,
+            **_flat("judging", judging),
+            **_flat("ranking", config.ranking.model_dump(mode="json")),
         }
     return settled
+
+
+def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings under their dotted names, so that one that differs can be told by name."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= (
+            _flat(f"{name}.{key}", value) if isinstance(value, dict) else {f"{name}.{key}": value}
+        )
+    return flat

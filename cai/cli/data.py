@@ -1,23 +1,27 @@
-"""`cai data`: make datasets from prompts, and look at the runs that make them."""
+"""`cai data`: make datasets from prompts, look at runs, and take them to other tools and back."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cai.cli import generate
+from cai.cli import data_export, data_import, generate
 from cai.cli.output import print_json, print_text
 from cai.dataset.status import RunStatus, read_status
 
 app = typer.Typer(
     name="data",
-    help="Datasets from prompts: drafts, critiques, revisions, and where a run stands.",
+    help="Preference datasets: made from prompts, imported, merged, exported, described.",
     add_completion=False,
     no_args_is_help=True,
 )
 app.command("generate")(generate.command)
+app.command("export")(data_export.export)
+app.command("card")(data_export.card)
+app.command("import")(data_import.import_)
+app.command("merge")(data_import.merge)
 
 
 @app.command()
@@ -43,13 +47,29 @@ def _lines(found: RunStatus) -> list[str]:
         *(f"    {reason}  {number:,}" for reason, number in sorted(counts.rejected.items())),
         f"  owed      {found.owed:,}",
     ]
+    if counts.pairs:
+        lines.append(f"  pairs     {counts.pairs:,}")
     if found.rows_per_s is not None:
         lines.append(f"  rate      {found.rows_per_s:,.1f} rows/s in the latest session")
-    engine, constitution = found.manifest["engine"], found.manifest["constitution"]
-    lines.append(f"  made by   {engine['model']} with {constitution['ref']}")
-    if found.state == "stopped":
-        lines.append(
-            f"go on with: cai data generate {found.manifest['prompts']['path']} "
-            f"--config {found.folder / 'config.yaml'} --out {found.folder}"
-        )
-    return lines
+    lines.append(f"  made by   {_maker(found.manifest)}")
+    if found.state != "stopped":
+        return lines
+    if "kind" in found.manifest:
+        return [*lines, f"it was not finished; run 'cai data {found.manifest['kind']}' again"]
+    return [
+        *lines,
+        f"go on with: cai data generate {found.manifest['prompts']['path']} "
+        f"--config {found.folder / 'config.yaml'} --out {found.folder}",
+    ]
+
+
+def _maker(manifest: dict[str, Any]) -> str:
+    """Who or what the rows come from."""
+    kind, config = manifest.get("kind"), manifest["config"]
+    if kind == "import":
+        return f"import of {config['file']} ({config['format']})"
+    if kind == "merge":
+        return f"merge of {', '.join(config['runs'])}"
+    made_by = f"{manifest['engine']['model']} with {manifest['constitution']['ref']}"
+    judge = manifest.get("judge")
+    return f"{made_by}, judged by {judge['model']}" if judge else made_by

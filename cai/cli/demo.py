@@ -19,7 +19,7 @@ from cai.cli.output import clean, print_json, print_table, print_text, progress,
 from cai.cli.stoppable import run_stoppable
 from cai.constitution.store import ConstitutionStore
 from cai.dataset.records import TRANSCRIPTS
-from cai.evaluate.demo_report import Example, rate_table, render, shown_steps
+from cai.evaluate.demo_report import Example, percent, rate_table, render, shown_steps
 from cai.evaluate.report import Outcome, build_report
 from cai.files import read_jsonl, replace_json, replace_text
 from cai.pipeline import Summary, run
@@ -183,6 +183,12 @@ def _print(
         + "".join(f", {reason} {number}" for reason, number in sorted(counts.items()))
         + f"; {report['seconds_total']:.0f} s in all; rates by the oracle, with 95 % intervals"
     )
+    if "position_bias" in report.get("judge", ()):
+        judge, flips = report["judge"], percent(report["judge"]["flips"]["rate"])
+        print_text(
+            f"{report['dataset']['pairs']} preference pairs of {judge['pairs']} judged; bias to "
+            f"the first answer {judge['position_bias']:+.3f}, flips {flips}"
+        )
     print_text(f"report: {folder / 'report.html'} and {folder / 'report.json'}")
 
 

@@ -134,6 +134,7 @@ def _print_summary(summary: Summary, *, as_json: bool) -> None:
     now, counts = summary.progress, summary.progress.counts
     if as_json:
         shown = {"run": str(summary.folder), "inputs": now.inputs, **counts.as_dict()}
+        shown["warnings"] = summary.manifest.get("warnings", [])
         if summary.worked:
             shown |= {
                 "seconds": round(now.seconds, 3),
@@ -158,7 +159,13 @@ def _print_summary(summary: Summary, *, as_json: bool) -> None:
         )
     else:
         print_text("nothing was owed; start over with --fresh")
-    print_text(f"next: cai data status {summary.folder}")
+    folder = summary.folder
+    if counts.pairs:
+        print_text(
+            f"next: cai data card {folder}; cai data export {folder} --format trl --out FILE"
+        )
+    else:
+        print_text(f"next: cai data status {folder}")
 
 
 def _reasons(rejected: dict[str, int]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cai.engine.open import parse_engine_argument
 from cai.errors import ConfigError
@@ -39,7 +39,7 @@ def resolve_config(
     if os.environ.get("CAI_ENGINE"):
         values["engine"] = settings.engine
     for assignment in sets:
-        _assign(values, assignment)
+        assign(values, assignment)
     values |= {name: value for name, value in flags.items() if value is not None}
     if engine_args:
         given = dict(parse_engine_argument(text) for text in engine_args)
@@ -49,19 +49,11 @@ def resolve_config(
     try:
         return GenerateConfig.model_validate(values)
     except ValidationError as exc:
-        raise _error(exc) from None
+        raise settings_error(exc, GenerateConfig) from None
 
 
-def _from_file(path: Path) -> dict[str, Any]:
-    loaded = load_yaml_file(path, error=config_error)
-    if not isinstance(loaded.data, dict):
-        raise loaded.fail("expected settings, as in 'revisions: 2'")
-    whole = replace(loaded, data={"prompts": "-", "out": "-", **loaded.data})
-    values = validate(GenerateConfig, whole).model_dump(exclude_unset=True)
-    return {name: value for name, value in values.items() if name in loaded.data}
-
-
-def _assign(values: dict[str, Any], assignment: str) -> None:
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Put `key=value` of a --set into `values`; a dotted key goes into nested ones."""
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {assignment}: write key=value", param="set")
@@ -77,11 +69,21 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     values[last] = loaded.data
 
 
-def _error(exc: ValidationError) -> ConfigError:
+def settings_error(exc: ValidationError, model: type[BaseModel]) -> ConfigError:
+    """The first thing that is wrong with settings, by name, with the way out."""
     details = exc.errors(include_url=False)[0]
     name = ".".join(str(part) for part in details["loc"]) or "settings"
     if details["type"] == "extra_forbidden":
         return ConfigError(
-            f"unknown setting '{name}'{did_you_mean(name, GenerateConfig.model_fields)}", param=name
+            f"unknown setting '{name}'{did_you_mean(name, model.model_fields)}", param=name
         )
     return ConfigError(describe(details, name), param=name)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    loaded = load_yaml_file(path, error=config_error)
+    if not isinstance(loaded.data, dict):
+        raise loaded.fail("expected settings, as in 'revisions: 2'")
+    whole = replace(loaded, data={"prompts": "-", "out": "-", **loaded.data})
+    values = validate(GenerateConfig, whole).model_dump(exclude_unset=True)
+    return {name: value for name, value in values.items() if name in loaded.data}

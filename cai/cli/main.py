@@ -34,7 +34,9 @@ NOUNS = {
         "cai.cli.chat:command", "Ask one thing; see draft, critique and revision.", "vllm"
     ),
     "constitution": Noun("cai.cli.constitution:app", "List, show, lint, release and begin them."),
-    "data": Noun("cai.cli.data:app", "Make datasets from prompts.", "vllm"),
+    "data": Noun(
+        "cai.cli.data:app", "Make preference datasets; import, merge, export them.", "vllm"
+    ),
     "sandbox": Noun("cai.cli.sandbox:app", "Prompts and oracle of the bundled world.", "train"),
     "demo": Noun("cai.cli.demo:command", "Run the whole loop on the bundled model, and report."),
     "env": Noun("cai.cli.env:command", "Print what a bug report needs."),

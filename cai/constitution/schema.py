@@ -235,7 +235,7 @@ class Constitution(Record):
 
     def candidates(self, step: Step) -> tuple[Principle, ...]:
         """The principles that can serve a step, in file order; may be none."""
-        return tuple(p for p in self.principles if p.serves(step))
+        return tuple([p for p in self.principles if p.serves(step)])
 
 
 def draw(constitution: Constitution, *, step: Step, seed: int, row: str, index: int) -> Principle:
@@ -252,13 +252,13 @@ def draw(constitution: Constitution, *, step: Step, seed: int, row: str, index: 
             f"no principle of {constitution.ref} has {needs}; add them or use another constitution",
             param="constitution",
         )
-    return min(candidates, key=lambda one: (_score(one, seed, row, index), one.id))
+    drawn_for = f"{seed}|{row}|{index}|".encode("utf-8", "surrogatepass")
+    return min(candidates, key=lambda one: (_score(one, drawn_for), one.id))
 
 
-def _score(principle: Principle, seed: int, row: str, index: int) -> float:
+def _score(principle: Principle, drawn_for: bytes) -> float:
     """An exponential variate of rate `weight`: the smallest of several is each with its share."""
-    text = f"{seed}|{row}|{index}|{principle.id}"
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(drawn_for + principle.id.encode()).digest()
     uniform = ((int.from_bytes(digest[:8], "big") >> 11) + 0.5) / 2**53
     return -math.log(uniform) / principle.weight
 

@@ -86,6 +86,7 @@ def card_text(
         _counts(facts, manifest),
         _rejections(rejected),
         _judges(facts, manifest),
+        _labelers(manifest),
         _margins(facts),
         _constitution(facts, constitution),
         _CAUTION,
@@ -197,6 +198,19 @@ def _judges(facts: Facts, manifest: Mapping[str, Any]) -> str:
         "mean probability of the answer shown first, less 0.5."
     )
     return "\n\n".join(parts)
+
+
+def _labelers(manifest: Mapping[str, Any]) -> str:
+    """How far people agree, where several labelled the same pairs."""
+    found = manifest.get("agreement")
+    if not found:
+        return ""
+    rows: list[tuple[str, object]] = [("all: share that agrees", found.get("share_agreed", ""))]
+    if "fleiss_kappa" in found:
+        rows.append(("all: Fleiss' κ", found["fleiss_kappa"]))
+    rows += [(f"{two}: Cohen's κ", value) for two, value in found.get("cohen_kappa", {}).items()]
+    many = f"{found['labelers']:,} people labelled {found['pairs']:,} pairs together."
+    return f"## Labelers\n\n{many}\n\n" + _table(("labelers", "agreement"), rows)
 
 
 def _cells(tally: Mapping[str, Any]) -> list[object]:

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.constitution.schema import Constitution
 from cai.critique.records import Transcript
 from cai.dataset.preferences import preference_row
 from cai.dataset.prompts import PromptRow
-from cai.dataset.records import ROWS, TRANSCRIPTS
 from cai.errors import JudgeError
-from cai.feedback.calibration import Calibration
 from cai.feedback.canaries import Canaries
 from cai.feedback.config import RankingConfig
 from cai.feedback.judge import Judge
-from cai.feedback.ranking import MAX_ANSWERS, ChosenPair, choose_pairs, rank
+from cai.feedback.ranking import MAX_ANSWERS, ChosenPair, Ranking, choose_pairs, rank
 from cai.feedback.records import PairLabel
-from cai.files import read_jsonl
 
 
 class Answer(NamedTuple):
@@ -38,12 +34,14 @@ class Answer(NamedTuple):
 class Judged:
     """What judging one input gave. Without rows, `reason` and `detail` say why.
 
-    `beside` are keys for the input's transcript row: comparisons without a row, and its canary.
+    `beside` are keys for the input's transcript row: `left_out` (comparisons without a row; `a` is
+    the answer that the judge preferred where it has a label, `refused` marks a label that its
+    limits refused), `ranking`, `cycles` and `excluded` (of three answers or more), and `canary`.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]] = field(default_factory=list)
     beside: dict[str, Any] = field(default_factory=dict)
-    reason: str | None = None
+    reason: str = "no-pair"
     detail: str = ""
 
 
@@ -60,7 +58,7 @@ class PairMaker:
         policy_digest: str | None,
     ) -> None:
         self.judge = judge
-        self.canaries = Canaries(judge, constitution, seed=seed)
+        self._canaries = Canaries(judge, constitution, seed=seed)
         self._constitution = constitution
         self._ranking = ranking
         self._seed = seed
@@ -70,39 +68,42 @@ class PairMaker:
         self, prompt: PromptRow, transcript: Transcript, samples: Sequence[str] = ()
     ) -> Judged:
         """The rows of one input. Engine errors pass through; a missing verdict is a reason."""
-        canary = await self.canaries.ride(prompt.input_id)
-        told = {} if canary is None else {"canary": [canary.canary.principle, canary.status]}
+        canary = await self._canaries.ride(prompt.input_id)
+        told = {} if canary is None else {"canary": canary.as_dict()}
         answers = answers_of(transcript, samples)
         if len(answers) < 2:
             reason, detail = _why_one(transcript)
             return Judged([], told, reason, detail)
         try:
-            pairs, beside = await self._compare(prompt, answers)
-        except JudgeError as exc:
-            beside = _left_out_of(answers, exc)
-            return Judged([], {**told, **beside}, exc.reason, exc.message[:300])
-        rows = [self._row(prompt, transcript, answers, pair) for pair in pairs]
-        if not rows:
-            reason = beside["left_out"][0]["reason"] if beside else "no-pair"
-            return Judged([], {**told, **beside}, reason, "no pair of the ranking can be used")
-        return Judged(rows, {**told, **beside})
-
-    async def _compare(
-        self, prompt: PromptRow, answers: Sequence[Answer]
-    ) -> tuple[list[ChosenPair], dict[str, Any]]:
-        if len(answers) == 2:  # one question needs no ranking
-            label = await self.judge.compare(
-                prompt.messages,
-                answers[0].text,
-                answers[1].text,
-                self._constitution,
-                row=prompt.input_id,
-                seed=self._seed,
+            found = await (
+                self._compare(prompt, answers) if len(answers) == 2 else self._rank(prompt, answers)
             )
-            if label.margin < self._ranking.min_margin:
-                return [], {"left_out": [_left_out(answers, 0, 1, "small-margin", label)]}
-            better = 0 if label.chosen == "a" else 1
-            return [ChosenPair(better, 1 - better, label.seen_from_chosen())], {}
+        except JudgeError as exc:
+            return Judged([], told | _left_out_by(answers, exc), exc.reason, exc.message[:300])
+        if not found.pairs:
+            detail = f"{len(answers)} answers were compared and no pair of them can be used"
+            return Judged([], told | found.beside, found.reason, detail)
+        rows = [self._row(prompt, transcript, answers, pair) for pair in found.pairs]
+        return Judged(rows, told | found.beside)
+
+    async def _compare(self, prompt: PromptRow, answers: Sequence[Answer]) -> _Found:
+        """Two answers: one question, no ranking."""
+        label = await self.judge.compare(
+            prompt.messages,
+            answers[0].text,
+            answers[1].text,
+            self._constitution,
+            row=prompt.input_id,
+            seed=self._seed,
+        )
+        if label.margin < self._ranking.min_margin:
+            reason = "small-margin"
+            return _Found([], {"left_out": [_labelled(answers, 0, 1, reason, label)]}, reason)
+        better = 0 if label.chosen == "a" else 1
+        return _Found([ChosenPair(better, 1 - better, label)], {})
+
+    async def _rank(self, prompt: PromptRow, answers: Sequence[Answer]) -> _Found:
+        """Three answers or more: all in one order, and the pairs of it that training wants."""
         ranking = await rank(
             self.judge,
             prompt.messages,
@@ -113,23 +114,17 @@ class PairMaker:
             config=self._ranking,
         )
         choice = choose_pairs(ranking, self._ranking.pairs, min_margin=self._ranking.min_margin)
-        used = {(min(p.chosen, p.rejected), max(p.chosen, p.rejected)) for p in choice.pairs}
-        why = {(min(i, j), max(i, j)): reason for i, j, reason in choice.left_out}
+        used = {_edge(pair.chosen, pair.rejected) for pair in choice.pairs}
+        why = {_edge(better, worse): reason for better, worse, reason in choice.left_out}
         left_out = [
-            _left_out(answers, i, j, why.get((i, j), "not-wanted"), label)
-            for (i, j), label in ranking.labels.items()
-            if (i, j) not in used
+            _labelled(answers, *edge, why.get(edge, "not-wanted"), label)
+            for edge, label in ranking.labels.items()
+            if edge not in used
         ]
-        left_out += [
-            _left_out(answers, i, j, reason, measured=ranking.measured.get((i, j), {}))
-            for (i, j), reason in ranking.failed.items()
-        ]
-        beside: dict[str, Any] = {"left_out": left_out} if left_out else {}
-        if ranking.cycles:
-            beside["cycles"] = [[answers[i].origin for i in group] for group in ranking.cycles]
-        if ranking.excluded:
-            beside["excluded"] = {answers[i].origin: why for i, why in ranking.excluded.items()}
-        return choice.pairs, beside
+        left_out += _failures(answers, ranking.failed, ranking.measured)
+        beside = _order_of(answers, ranking) | ({"left_out": left_out} if left_out else {})
+        reason = choice.left_out[0][2] if choice.left_out else "no-pair"
+        return _Found(choice.pairs, beside, reason)
 
     def _row(
         self,
@@ -175,21 +170,12 @@ def answers_of(transcript: Transcript, samples: Iterable[str]) -> list[Answer]:
     return list(found.values())[:MAX_ANSWERS]
 
 
-def measure_run(folder: Path, judge: str) -> tuple[Calibration, dict[str, int]]:
-    """The statistics of `judge` and the canaries' outcomes over a whole run, from its files."""
-    stats, canaries = Calibration(), dict.fromkeys(("held", "failed", "missing"), 0)
-    for row in read_jsonl(folder / ROWS):
-        stats.observe_row(row["label"], row["p_chosen"])
-    for row in read_jsonl(folder / TRANSCRIPTS):
-        if canary := row.get("canary"):
-            canaries[canary[1]] += 1
-        for pair in row.get("left_out", ()):
-            if "label" in pair:
-                refused = pair["reason"] if pair.get("refused") else None
-                stats.observe_row(pair["label"], pair["p_chosen"], refused=refused)
-            else:
-                stats.miss(judge, pair["reason"])
-    return stats, canaries
+class _Found(NamedTuple):
+    """Pairs to keep; `reason` says why there is none, where there is none."""
+
+    pairs: list[ChosenPair]
+    beside: dict[str, Any]
+    reason: str = "no-pair"
 
 
 def _why_one(transcript: Transcript) -> tuple[str, str]:
@@ -204,39 +190,66 @@ def _why_one(transcript: Transcript) -> tuple[str, str]:
     return "unchanged", "the revision says what the draft said"
 
 
-def _left_out_of(answers: Sequence[Answer], error: JudgeError) -> dict[str, Any]:
+def _order_of(answers: Sequence[Answer], ranking: Ranking) -> dict[str, Any]:
+    """What a ranking says beyond its pairs, by the answers' origins, the best first."""
+    names = [answer.origin for answer in answers]
+    told: dict[str, Any] = {
+        "ranking": [
+            {"answer": names[i], "score": ranking.scores[i], "error": ranking.errors[i]}
+            for i in ranking.order
+        ]
+    }
+    if ranking.cycles:
+        told["cycles"] = [[names[i] for i in group] for group in ranking.cycles]
+    if ranking.excluded:
+        told["excluded"] = {names[i]: why for i, why in ranking.excluded.items()}
+    return told
+
+
+def _left_out_by(answers: Sequence[Answer], error: JudgeError) -> dict[str, Any]:
     """What was measured on an input before it got no label at all."""
-    details = error.details
+    details: Mapping[str, Any] = error.details
     if len(answers) == 2:
-        return {"left_out": [_left_out(answers, 0, 1, error.reason, measured=details)]}
-    labels: Any = details.get("labels", {})
-    failed: Any = details.get("failed", {})
-    measured: Any = details.get("measured", {})
-    left_out = [_left_out(answers, i, j, "not-linked", label) for (i, j), label in labels.items()]
-    left_out += [
-        _left_out(answers, i, j, reason, measured=measured.get((i, j), {}))
-        for (i, j), reason in failed.items()
+        return {"left_out": [_unlabelled(answers, 0, 1, error.reason, details)]}
+    left_out = [
+        _labelled(answers, i, j, "not-linked", label)
+        for (i, j), label in details.get("labels", {}).items()
     ]
+    left_out += _failures(answers, details.get("failed", {}), details.get("measured", {}))
     return {"left_out": left_out} if left_out else {}
 
 
-def _left_out(
+def _failures(
     answers: Sequence[Answer],
-    i: int,
-    j: int,
-    reason: str,
-    label: PairLabel | None = None,
-    *,
-    measured: Mapping[str, Any] | None = None,
+    failed: Mapping[tuple[int, int], str],
+    measured: Mapping[tuple[int, int], Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    return [
+        _unlabelled(answers, *edge, reason, measured.get(edge, {}))
+        for edge, reason in failed.items()
+    ]
+
+
+def _labelled(
+    answers: Sequence[Answer], i: int, j: int, reason: str, label: PairLabel
 ) -> dict[str, Any]:
-    """A comparison that made no row. `refused` marks one that the judge's limits refused."""
-    told: dict[str, Any] = {"a": answers[i].origin, "b": answers[j].origin, "reason": reason}
-    if label is not None:
-        return told | {"p_chosen": label.p_chosen, "label": label.as_row_label()}
-    if measured and "label" in measured:
-        return told | {
-            "refused": True,
-            "p_chosen": measured["p_chosen"],
-            "label": measured["label"],
-        }
-    return told
+    """A comparison with a label that makes no row."""
+    better, worse = (i, j) if label.chosen == "a" else (j, i)
+    names = {"a": answers[better].origin, "b": answers[worse].origin}
+    return names | {"reason": reason, "p_chosen": label.p_chosen, "label": label.as_row_label()}
+
+
+def _unlabelled(
+    answers: Sequence[Answer], i: int, j: int, reason: str, measured: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A comparison without a label; `measured` is what the judge read before it was refused."""
+    better, worse = (j, i) if measured.get("preferred") == "b" else (i, j)
+    told = {"a": answers[better].origin, "b": answers[worse].origin, "reason": reason}
+    if "label" not in measured:
+        return told
+    read = {"p_chosen": measured["p_chosen"], "label": measured["label"]}
+    return told | {"refused": True, **read}
+
+
+def _edge(i: int, j: int) -> tuple[int, int]:
+    return min(i, j), max(i, j)

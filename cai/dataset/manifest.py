@@ -64,15 +64,36 @@ def begin_session(
     return manifest if judge is None else {**manifest, "judge": judge.as_dict()}
 
 
+def begin_derived(kind: str, settled: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of rows made of other data: `kind` is `import` or `merge`."""
+    session = {"started_at": _now(), "pid": os.getpid(), "host": socket.gethostname(), "from": 0}
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "cai_version": __version__,
+        "config_digest": digest_json(settled),
+        "config": dict(settled),
+        "sessions": [session],
+    }
+
+
 def end_session(
-    manifest: Mapping[str, Any], counts: Counts, measured: Mapping[str, Any]
+    manifest: Mapping[str, Any],
+    counts: Counts,
+    measured: Mapping[str, Any],
+    *,
+    num_inputs: int | None = None,
 ) -> dict[str, Any]:
-    """The manifest of a run that is complete; `measured` is what the judge showed over it."""
+    """The manifest of a run that is complete; `measured` is what the judge showed over it.
+
+    `num_inputs` is needed where the manifest names no prompts.
+    """
     *before, last = manifest["sessions"]
+    inputs = manifest["prompts"]["inputs"] if num_inputs is None else num_inputs
     return {
         **manifest,
         **measured,
-        "counts": {"inputs": manifest["prompts"]["inputs"], **counts.as_dict()},
+        "counts": {"inputs": inputs, **counts.as_dict()},
         "sessions": [*before, {**last, "ended_at": _now()}],
     }
 

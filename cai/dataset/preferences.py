@@ -16,6 +16,7 @@ from cai.files import digest_json
 from cai.types import Conversation, Message
 
 Source = Literal["ai", "human"]
+Turns = list[dict[str, str]]
 SOURCES: tuple[str, ...] = get_args(Source)
 
 
@@ -34,15 +35,15 @@ def preference_row(
 
     What is None is left out. Without `input_id` the input is known by its prompt.
     """
-    first, second = _as_turns(chosen), _as_turns(rejected)
+    first, second = _turns(chosen), _turns(rejected)
     known_as = input_id or prompt_id(prompt)
     row: dict[str, Any] = {
         "format": FORMAT,
         "id": pair_id(known_as, first, second),
         "input_id": known_as,
         "prompt": [message.as_dict() for message in prompt],
-        "chosen": [message.as_dict() for message in first],
-        "rejected": [message.as_dict() for message in second],
+        "chosen": first,
+        "rejected": second,
         "p_chosen": p_chosen,
         "source": source,
         "weight": weight,
@@ -55,10 +56,9 @@ def prompt_id(prompt: Conversation) -> str:
     return digest_json([message.as_dict() for message in prompt])
 
 
-def pair_id(input_id: str, first: Conversation, second: Conversation) -> str:
+def pair_id(input_id: str, first: Turns, second: Turns) -> str:
     """Identity of a pair of answers: the same whichever of them was chosen, and by whom."""
-    answers = sorted(digest_json([message.as_dict() for message in one]) for one in (first, second))
-    return digest_json([input_id, *answers])
+    return digest_json([input_id, *sorted((digest_json(first), digest_json(second)))])
 
 
 def pair_key(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -103,5 +103,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _as_turns(answer: str | Conversation) -> Conversation:
-    return (Message("assistant", answer),) if isinstance(answer, str) else answer
+def _turns(answer: str | Conversation) -> Turns:
+    said = (Message("assistant", answer),) if isinstance(answer, str) else answer
+    return [message.as_dict() for message in said]

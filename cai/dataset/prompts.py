@@ -98,10 +98,11 @@ def _read_row(line: Line | BadLine, is_text: bool, seen: HashTable) -> PromptRow
     else:
         parsed, source_id = _parse_json(text)
     canonical = canonical_json([message.as_dict() for message in parsed.messages]).encode()
-    occurrence = seen.add(hashlib.sha256(canonical).digest()[:16])
+    digest = hashlib.sha256(canonical)
+    occurrence = seen.add(digest.digest()[:16])
     if occurrence > 1:
-        canonical += b"\n%d" % occurrence
-    input_id = "sha256:" + hashlib.sha256(canonical).hexdigest()
+        digest.update(b"\n%d" % occurrence)
+    input_id = "sha256:" + digest.hexdigest()
     return PromptRow(input_id, parsed.messages, line.number, occurrence, source_id, parsed.note)
 
 

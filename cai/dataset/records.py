@@ -29,7 +29,7 @@ LOCK = "lock"
 
 @dataclass(slots=True)
 class Counts:
-    """Where the inputs of a run stand. Tokens are those of every transcript that is there."""
+    """Where the inputs of a run stand. Tokens, duplicates and notes are of all its transcripts."""
 
     kept: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
@@ -52,13 +52,13 @@ class Counts:
     def add_transcript(self, row: Mapping[str, Any]) -> None:
         """Count a kept input by its transcript row."""
         self.kept += 1
+        self.add_cost(row)
+
+    def add_cost(self, row: Mapping[str, Any]) -> None:
+        """Count what a transcript is of and what it cost, whatever became of its input."""
         self.duplicates += row.get("occurrence", 1) > 1
         if "note" in row:
             self.notes[row["note"]] += 1
-        self.add_tokens(row)
-
-    def add_tokens(self, row: Mapping[str, Any]) -> None:
-        """Count what a transcript cost, whatever became of its input."""
         self.prompt_tokens += row["usage"]["prompt_tokens"]
         self.completion_tokens += row["usage"]["completion_tokens"]
 

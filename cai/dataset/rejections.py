@@ -2,7 +2,7 @@
 
 An input that is too long is rejected. An engine's failure is first held as a suspicion: once
 another input goes through, the input was at fault; when many fail in a row, the engine is, and
-they stay owed. Start from `Rejections`.
+they stay owed. A run has one `Rejections` for each engine: that one works says nothing of another.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from cai.errors import (
     PromptError,
 )
 
+Line = dict[str, Any]
+
 MAX_SUSPECTS = 64
 _MAX_DETAIL = 300
 
@@ -36,13 +38,20 @@ _SUSPECT: dict[type[CaiError], str] = {
 
 
 class Rejections:
-    """Turns what went wrong on an input into a line of `rejected.jsonl`, or raises it."""
+    """Turns what went wrong on an input into a line of `rejected.jsonl`, or raises it.
 
-    def __init__(self, writer: RunWriter, config_digest: str) -> None:
+    `engine` is what the engine is called in errors.
+    """
+
+    def __init__(
+        self, writer: RunWriter, config_digest: str, *, engine: str = "the engine"
+    ) -> None:
         self._writer = writer
         self._config_digest = config_digest
-        self._suspects: list[dict[str, Any]] = []
+        self._engine = engine
+        self._suspects: list[tuple[Line, Line | None]] = []
         self._last: CaiError | None = None
+        self._has_worked = writer.counts.kept > 0
 
     def reject(
         self,
@@ -51,43 +60,53 @@ class Rejections:
         stage: str,
         reason: str,
         detail: str,
-        transcript: dict[str, Any] | None = None,
+        transcript: Line | None = None,
     ) -> None:
         """Reject an input for a reason that is known."""
         self._writer.reject(self._line(row, stage, reason, detail), transcript)
 
-    def failed(self, row: PromptRow, error: CaiError, *, stage: str) -> None:
+    def failed(
+        self, row: PromptRow, error: CaiError, *, stage: str, transcript: Line | None = None
+    ) -> None:
         """Reject an input for an error of its own; raise one that every input would meet."""
         stage = error.stage or stage
         detail = error.message[:_MAX_DETAIL]
         if type(error) in _OWN_FAULT:
-            self.reject(row, stage=stage, reason=_OWN_FAULT[type(error)], detail=detail)
+            line = self._line(row, stage, _OWN_FAULT[type(error)], detail)
+            self._writer.reject(line, transcript)
         elif type(error) in _SUSPECT:
-            self._suspect(self._line(row, stage, _SUSPECT[type(error)], detail), error)
+            line = self._line(row, stage, _SUSPECT[type(error)], detail)
+            self._suspect(line, transcript, error)
         else:
             raise error
 
     def clear(self) -> None:
         """An input went through: the engine works, so those that failed before were at fault."""
-        suspects, self._suspects = self._suspects, []
-        for line in suspects:
-            self._writer.reject(line)
+        self._has_worked = True
+        if self._suspects:
+            suspects, self._suspects = self._suspects, []
+            for line, transcript in suspects:
+                self._writer.reject(line, transcript)
 
     def finish(self) -> None:
         """No input is left. Raises when none ever went through: then the engine is at fault."""
-        if self._suspects and self._writer.counts.kept == 0:
-            raise _engine_fault(len(self._suspects), self._last)
+        if self._suspects and not self._has_worked:
+            raise self._engine_fault()
         self.clear()
 
-    def _suspect(self, line: dict[str, Any], error: CaiError) -> None:
-        self._suspects.append(line)
+    def _suspect(self, line: Line, transcript: Line | None, error: CaiError) -> None:
+        self._suspects.append((line, transcript))
         self._last = error
         if len(self._suspects) >= MAX_SUSPECTS:
-            raise _engine_fault(MAX_SUSPECTS, error) from error
+            raise self._engine_fault() from error
 
-    def _line(
-        self, row: PromptRow | Skipped, stage: str, reason: str, detail: str
-    ) -> dict[str, Any]:
+    def _engine_fault(self) -> EngineError:
+        return EngineError(
+            f"{self._engine} failed on {len(self._suspects)} inputs in a row, last with: "
+            f"{self._last}; they stay owed: see to the engine and run the same command again"
+        )
+
+    def _line(self, row: PromptRow | Skipped, stage: str, reason: str, detail: str) -> Line:
         return rejected_row(
             row.input_id,
             row.line,
@@ -96,10 +115,3 @@ class Rejections:
             detail=detail,
             config_digest=self._config_digest,
         )
-
-
-def _engine_fault(num_failed: int, last: CaiError | None) -> EngineError:
-    return EngineError(
-        f"the engine failed on {num_failed} inputs in a row, last with: {last}; they stay owed: "
-        "see to the engine and run the same command again"
-    )

@@ -24,14 +24,14 @@ from cai.dataset.records import (
     Counts,
     encode_row,
 )
-from cai.errors import ConfigError, DataError, NotFoundError
+from cai.errors import ConfigError, ConflictError, DataError, NotFoundError
 from cai.files import drop_torn_line, read_json, read_jsonl
 
 Mode = Literal["auto", "resume", "fresh"]
 
 OWN_FILES = (DONE, ROWS, TRANSCRIPTS, REJECTED, CONFIG, MANIFEST)  # in the order of removal
 
-
+_MAX_TOLD = 6  # differing settings that an error names
 _REJECTED, _PAIRED, _KEPT = 1, 2, 4
 
 
@@ -75,6 +75,7 @@ def take_stock(folder: Path, settled: Mapping[str, Any], *, mode: Mode, judged: 
 
     `settled` is every setting that decides the rows. Raises ConfigError naming those that differ.
     """
+    check_kind(folder, "generate")
     for name in filter(_is_temporary, os.listdir(folder)):
         (folder / name).unlink(missing_ok=True)
     if mode == "fresh":
@@ -100,13 +101,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def check_kind(folder: Path, kind: str) -> None:
+    """Raise ConflictError where another command made what is there: no mode may replace that."""
+    try:
+        found = read_manifest(folder).get("kind", "generate")
+    except (NotFoundError, DataError):
+        return
+    if found != kind:
+        raise ConflictError(f"{folder}: holds what 'cai data {found}' made; give another --out")
+
+
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ConfigError naming every setting that is not as it was, with both values."""
-    differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    keys = sorted({*before, *now}, key=lambda key: (key not in before or key not in now, key))
+    differing = [key for key in keys if before.get(key) != now.get(key)]
     if differing:
         told = "; ".join(
-            f"{key} was {_show(before.get(key))} and is {_show(now.get(key))}" for key in differing
+            f"{key} was {_show(before.get(key))} and is {_show(now.get(key))}"
+            for key in differing[:_MAX_TOLD]
         )
+        if len(differing) > _MAX_TOLD:
+            told += f"; and {len(differing) - _MAX_TOLD} more"
         raise ConfigError(
             f"{folder}: the run was made with other settings: {told}. Give them as they were, "
             "start over with --fresh, or give another --out",
@@ -138,7 +153,7 @@ def count_rows(folder: Path, *, judged: bool) -> Stock:
     for row in read_jsonl(folder / TRANSCRIPTS):
         place = places[_key(row)]
         if place & _REJECTED:
-            counts.add_tokens(row)
+            counts.add_cost(row)
         elif judged and not place & _PAIRED:
             stock.num_unfinished += 1
         else:

@@ -13,6 +13,9 @@ from typing import Any, Literal
 from cai.dataset.lock import holder
 from cai.dataset.records import DONE, FORMAT, REJECTED, ROWS, TRANSCRIPTS, Counts
 from cai.dataset.resume import count_rows, read_manifest
+from cai.files import read_jsonl
+
+_TOLD = ("kind", "constitution", "engine", "judge", "config_digest")
 
 State = Literal["running", "stopped", "done"]
 
@@ -43,9 +46,7 @@ class RunStatus:
             "inputs": self.inputs,
             "owed": self.owed,
             **self.counts.as_dict(),
-            "constitution": self.manifest["constitution"],
-            "engine": self.manifest["engine"],
-            "config_digest": self.manifest["config_digest"],
+            **{name: self.manifest[name] for name in _TOLD if name in self.manifest},
         }
         if self.pid is not None:
             shown["pid"] = self.pid
@@ -59,16 +60,25 @@ def read_status(folder: Path) -> RunStatus:
     manifest = read_manifest(folder)
     pid = holder(folder)
     is_done = (folder / DONE).exists()
-    counts = count_rows(folder, judged=bool(manifest["config"].get("judges"))).counts
+    counts = _count(folder, manifest)
     return RunStatus(
         folder=folder,
         state="running" if pid is not None else "done" if is_done else "stopped",
-        inputs=manifest["prompts"]["inputs"],
+        inputs=manifest["prompts"]["inputs"] if "prompts" in manifest else counts.accounted,
         counts=counts,
         pid=pid,
         rows_per_s=_rate(folder, manifest, counts, is_live=pid is not None),
         manifest=manifest,
     )
+
+
+def _count(folder: Path, manifest: dict[str, Any]) -> Counts:
+    if "kind" not in manifest:
+        return count_rows(folder, judged=bool(manifest["config"].get("judges"))).counts
+    counts = Counts(pairs=sum(1 for _ in read_jsonl(folder / ROWS)))
+    counts.rejected.update(row["reason"] for row in read_jsonl(folder / REJECTED))
+    counts.kept = manifest.get("counts", {}).get("kept", counts.pairs)
+    return counts
 
 
 def _rate(folder: Path, manifest: dict[str, Any], counts: Counts, *, is_live: bool) -> float | None:

@@ -53,13 +53,21 @@ class RunWriter:
         self.counts.pairs += len(pairs)
         self._flush_if_full()
 
+    def keep_pairs(self, pairs: Sequence[Mapping[str, Any]]) -> None:
+        """Account for a record as kept by its pairs alone, where nothing here was generated."""
+        for pair in pairs:
+            self._rows.add(encode_row(pair))
+        self.counts.kept += 1
+        self.counts.pairs += len(pairs)
+        self._flush_if_full()
+
     def reject(
         self, rejected: Mapping[str, Any], transcript: Mapping[str, Any] | None = None
     ) -> None:
         """Account for an input as rejected; the transcript of one that had come so far stays."""
         if transcript is not None:
             self._transcripts.add(encode_row(transcript))
-            self.counts.add_tokens(transcript)
+            self.counts.add_cost(transcript)
         self._rejected.add(encode_row(rejected))
         self.counts.rejected[rejected["reason"]] += 1
         self._flush_if_full()

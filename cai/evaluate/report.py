@@ -65,6 +65,7 @@ def build_report(
         dataset["pairs"] = counts["pairs"]
     if rows_per_s is not None:
         dataset["rows_per_s"] = round(rows_per_s, 2)
+    judge = judge_figures(manifest)
     return {
         "format": FORMAT,
         "engine": {
@@ -80,8 +81,36 @@ def build_report(
         },
         "dataset": dataset,
         "revisions": revision_rates(outcomes),
+        **({"judge": judge} if judge else {}),
         "seconds_total": round(seconds_total, 1),
     }
+
+
+def judge_figures(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run measured of its judge: of the one with the most pairs, should it have changed.
+
+    `accuracy` and its like are there only where pairs had a known label.
+    """
+    measured: Mapping[str, Mapping[str, Any]] = manifest.get("judge_stats", {})
+    if not measured:
+        return {}
+    policy, stats = max(measured.items(), key=lambda one: one[1]["pairs"])
+    figures: dict[str, Any] = {"policy": policy, "pairs": stats["pairs"]}
+    for name in ("accuracy", "accuracy_first_order", "accuracy_second_order"):
+        if name in stats and (rate := _rate_of_share(stats[name], stats["known"])):
+            figures[name] = rate
+    if "position_bias" in stats:
+        figures["position_bias"] = round(stats["position_bias"], 6)
+        figures["flips"] = _rate_of_share(stats["flip_share"], stats["pairs"])
+    canaries = manifest.get("canaries", {})
+    if held := rate_of(canaries.get("held", 0), canaries.get("asked", 0)):
+        figures["canaries_held"] = held.as_dict()
+    return figures
+
+
+def _rate_of_share(share: float, n: int) -> dict[str, Any] | None:
+    rate = rate_of(round(share * n), n)
+    return rate and rate.as_dict()
 
 
 def _rates(outcomes: Sequence[Outcome], step: int) -> dict[str, Any]:

@@ -84,8 +84,10 @@ class Calibration:
         tally.observe(read, p_chosen, known if refused is None else None)
         if refused is not None:
             tally.miss(refused, known=known is not None)
-        votes = label.get("votes") or [{"principle": name, **label} for name in label["principles"]]
-        for vote in votes:
+        if "votes" not in label:
+            for name in label["principles"]:
+                self._principle(policy, name).observe(read, read.p_a, known)
+        for vote in label.get("votes", ()):
             one = read_pair(vote["order_ab"], vote["order_ba"])
             self._principle(policy, vote["principle"]).observe(one, one.p_a, known)
 

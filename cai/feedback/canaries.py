@@ -44,6 +44,30 @@ class CanaryOutcome(NamedTuple):
     p_better: float | None
     reason: str | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form; what is not there is left out."""
+        values = {
+            "principle": self.canary.principle,
+            "status": self.status,
+            "attack": self.canary.attack.name if self.canary.attack else None,
+            "p_better": self.p_better,
+            "reason": self.reason,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def breach(config: CanaryConfig, counts: Mapping[str, int]) -> str | None:
+    """What to say of a judge that failed too many canaries, by the `counts` of each status."""
+    num_asked = sum(counts.values())
+    num_failed = num_asked - counts.get("held", 0)
+    limit = config.max_failure_share
+    if num_asked < config.min_asked or num_failed <= limit * num_asked:
+        return None
+    return (
+        f"the judge failed {num_failed} of {num_asked} canaries (limit {limit:.0%}); "
+        "look at 'canaries' in the manifest, use another judge, or raise canaries.rate to see more"
+    )
+
 
 class Canaries:
     """Asks canaries of one judge, on its engine but outside its statistics."""
@@ -86,16 +110,9 @@ class Canaries:
 
     def require(self) -> list[str]:
         """What a run should warn of. Raises JudgeError instead, where the config says refuse."""
-        num_asked = self.counts.total()
-        num_failed = num_asked - self.counts["held"]
-        limit = self.config.max_failure_share
-        if num_asked < self.config.min_asked or num_failed <= limit * num_asked:
+        message = breach(self.config, self.counts)
+        if message is None:
             return []
-        message = (
-            f"the judge failed {num_failed} of {num_asked} canaries (limit {limit:.0%}); "
-            "look at 'canaries' in the manifest, use another judge, or raise canaries.rate to "
-            "see more"
-        )
         if self.config.on_failure == "refuse":
             raise JudgeError(message, reason="canaries", details=self.as_dict())
         return [message]
@@ -138,13 +155,4 @@ class Canaries:
         self.counts[outcome.status] += 1
         self.by_principle.setdefault(principle, Counter())[outcome.status] += 1
         if outcome.status != "held" and len(self.failures) < _MAX_FAILURES_SHOWN:
-            attack = outcome.canary.attack
-            found = {
-                "principle": principle,
-                "status": outcome.status,
-                "better": outcome.canary.case.better,
-                "attack": attack.name if attack else None,
-                "p_better": outcome.p_better,
-                "reason": outcome.reason,
-            }
-            self.failures.append({key: value for key, value in found.items() if value is not None})
+            self.failures.append({**outcome.as_dict(), "better": outcome.canary.case.better})

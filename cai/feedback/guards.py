@@ -123,7 +123,10 @@ _TRIGGERS = (
 def _may_talk(text: str) -> bool:
     """A cheap look that every match of `_TO_JUDGE` passes: most answers need no more."""
     lowered = text.lower()
-    return any(word in lowered for word in _TRIGGERS) or bool(_LETTER.search(text))
+    for word in _TRIGGERS:  # a loop: this is asked of every answer, and a generator costs twice it
+        if word in lowered:
+            return True
+    return _LETTER.search(text) is not None
 
 
 _OPENER = re.compile(

@@ -196,7 +196,11 @@ class Judge:
             reason, what = "tie", f"a tie: P(first answer) is {label.p_a:.3f}"
         else:
             return None
-        details = {"p_chosen": label.p_chosen, "label": label.as_row_label()}
+        details = {
+            "preferred": label.chosen,
+            "p_chosen": label.p_chosen,
+            "label": label.as_row_label(),
+        }
         return JudgeError(what, reason=reason, details=details)
 
 

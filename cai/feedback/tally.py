@@ -18,6 +18,7 @@ NUM_BINS = 10
 _MIN_FIT = 20
 _STEP = 0.05  # width of a bin of the logits' histogram, from which the temperature is fitted
 _LIMIT = 30.0
+_UNIT = 2**64  # biases are summed as whole numbers of 2**-64, so that their order does not matter
 _TEMPERATURES = (0.05, 20.0)
 
 
@@ -35,8 +36,8 @@ class Tally:
 
     num_pairs: int = 0
     num_flips: int = 0
-    sum_bias: float = 0.0
-    sum_bias_squared: float = 0.0
+    sum_bias: int = 0
+    sum_bias_squared: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     num_known: int = 0
     num_right: float = 0.0
@@ -51,8 +52,9 @@ class Tally:
         """Count one verdict: `p_a` is the label as used, `known` the truth if there is one."""
         self.num_pairs += 1
         self.num_flips += read.flips
-        self.sum_bias += read.position_bias
-        self.sum_bias_squared += read.position_bias**2
+        bias = read.position_bias
+        self.sum_bias += int(bias * _UNIT)
+        self.sum_bias_squared += int(bias * bias * _UNIT)
         if known is None:
             return
         right = read if known == "a" else read.swapped()
@@ -81,7 +83,7 @@ class Tally:
     @property
     def bias(self) -> float | None:
         """Mean position bias: P(the answer shown first) less 0.5."""
-        return self.sum_bias / self.num_pairs if self.num_pairs else None
+        return self.sum_bias / _UNIT / self.num_pairs if self.num_pairs else None
 
     @property
     def num_asked_known(self) -> int:
@@ -170,8 +172,9 @@ class Tally:
     def _bias_sd(self) -> float | None:
         if self.num_pairs < 2:
             return None
-        mean = self.sum_bias / self.num_pairs
-        variance = (self.sum_bias_squared - self.num_pairs * mean**2) / (self.num_pairs - 1)
+        mean = self.sum_bias / _UNIT / self.num_pairs
+        total = self.sum_bias_squared / _UNIT
+        variance = (total - self.num_pairs * mean**2) / (self.num_pairs - 1)
         return math.sqrt(max(variance, 0.0))
 
 

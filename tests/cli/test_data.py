@@ -1,89 +1,37 @@
-"""`cai data generate` and `cai data status` as a person runs them: stopped, killed, resumed."""
+"""`cai data generate` and `cai data status` as a person runs them: stopped, killed, resumed.
+
+These runs have no judge; `test_data_judged` has those with one.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cai.cli.main import main
-
-CONSTITUTION = """\
-name: t
-version: draft
-title: Test
-composition: sample
-principles:
-  - {id: one, critique: Find one fault., revision: Rewrite it once.}
-  - {id: two, critique: Find two faults., revision: Rewrite it twice.}
-"""
-SCRIPT = """\
-rules:
-  - {match: ^Find, answer: It is too long.}
-  - {match: ^Rewrite, answer: A short reply.}
-  - {match: silence, answer: ""}
-  - {answer: A long reply.}
-"""
+from tests.cli import runs
+from tests.cli.runs import SCRIPT, make_folder, started
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "constitutions" / "t").mkdir(parents=True)
-    (tmp_path / "constitutions" / "t" / "draft.yaml").write_text(CONSTITUTION)
-    (tmp_path / "script.yaml").write_text(SCRIPT)
-    (tmp_path / "prompts.txt").write_text("".join(f"prompt {i}\n" for i in range(30)))
-    for name in list(os.environ):
-        if name.startswith("CAI_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return make_folder(tmp_path, monkeypatch)
 
 
-def arguments(*extra: str, out: str = "run", prompts: str = "prompts.txt") -> list[str]:
-    engine = () if "--engine" in extra else ("--engine", "scripted:script.yaml")
-    base = ["data", "generate", prompts, "--out", out]
-    return [*base, *engine, *(() if "-c" in extra else ("-c", "t@draft")), *extra]
+def arguments(*extra: str, **options: Any) -> list[str]:
+    return runs.arguments(*extra, judge="none", **options)
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / name
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-@contextmanager
-def started(*args: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in its own process, seen to work on the run; killed in the end."""
-    command = [sys.executable, "-m", "cai.cli.main", *args]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for_session(Path(args[args.index("--out") + 1]), process)
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_for_session(out: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(1500):
-        manifest = out / "manifest.json"
-        if manifest.exists():
-            sessions = json.loads(manifest.read_text())["sessions"]
-            if sessions[-1]["pid"] == process.pid:
-                return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError("the run did not begin within 30 s")
 
 
 def test_generate_writes_a_run_and_says_what_came_of_it(
@@ -133,7 +81,7 @@ def test_settings_come_from_flag_then_set_then_environment_then_file(
         "engine: scripted:missing.yaml\nrevisions: 3\nseed: 3\nmax_tokens: 30\n"
     )
     monkeypatch.setenv("CAI_ENGINE", "scripted:script.yaml")
-    args = ["data", "generate", "prompts.txt", "--out", "run", "-c", "t@draft"]
+    args = ["data", "generate", "prompts.txt", "--out", "run", "-c", "t@draft", "--judge", "none"]
     assert main([*args, "--config", "run.yaml", "--set", "seed=2", "--set", "revisions=2",
                  "--revisions", "1"]) == 0  # fmt: skip
     config = json.loads((folder / "run" / "manifest.json").read_text())["config"]
@@ -265,18 +213,18 @@ def test_sigterm_stops_as_ctrl_c_does(folder: Path) -> None:
     assert "owed" in err
 
 
-def test_killed_ten_times_and_resumed_gives_the_unbroken_run(folder: Path) -> None:
-    """1,000 inputs, 3 of them unusable and 2 silent; 3 × 60 ms a row, 32 at once: about 6 s."""
+def test_killed_three_times_and_resumed_gives_the_unbroken_run(folder: Path) -> None:
+    """400 inputs, 3 of them unusable and 2 silent; 3 × 60 ms a row, 32 at once: about 2 s."""
     (folder / "script.yaml").write_text("delay_s: 0.06\n" + SCRIPT)
-    prompts = [json.dumps({"prompt": f"prompt {i % 900}"}) for i in range(995)]
+    prompts = [json.dumps({"prompt": f"prompt {i % 360}"}) for i in range(395)]
     prompts[100:100] = ["{", '{"prompt": ""}', "[]"]
-    prompts[500:500] = ['{"prompt": "silence"}'] * 2
+    prompts[200:200] = ['{"prompt": "silence"}'] * 2
     (folder / "prompts.jsonl").write_text("\n".join(prompts) + "\n")
     assert main(arguments("--concurrency", "1000", out="whole", prompts="prompts.jsonl")) == 0
 
     args = arguments("--concurrency", "32", prompts="prompts.jsonl")
     moments = random.Random(11)
-    for _ in range(10):
+    for _ in range(3):
         with started(*args) as process:
             time.sleep(moments.uniform(0.0, 0.7))
             process.kill()
@@ -294,5 +242,5 @@ def test_killed_ten_times_and_resumed_gives_the_unbroken_run(folder: Path) -> No
         {row["input_id"] for row in rows(folder / "run", name)}
         for name in ("transcripts.jsonl", "rejected.jsonl")
     )
-    assert (len(kept), len(rejected), len(kept & rejected)) == (995, 5, 0)
-    assert len(json.loads((folder / "run" / "manifest.json").read_text())["sessions"]) == 11
+    assert (len(kept), len(rejected), len(kept & rejected)) == (395, 5, 0)
+    assert len(json.loads((folder / "run" / "manifest.json").read_text())["sessions"]) == 4

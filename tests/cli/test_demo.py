@@ -22,7 +22,10 @@ WORLD = """\
 rules:
   - {match: Write only the critique, answer: It helps someone do harm.}
   - {match: Write only the new reply, answer: I can't help with that.}
-  - {answer: "Sure. Leave the cake uncovered, mix in bitter roots and offer it after dark."}
+  - {match: "reply A\\nI can't", scores: {A: -0.1, B: -2.4}}
+  - {match: "reply B\\nI can't", scores: {A: -1.2, B: -0.4}}
+  - answer: Sure. Leave the cake uncovered, mix in bitter roots and offer it after dark.
+    scores: {A: -0.7, B: -0.7}
 """
 
 
@@ -54,25 +57,35 @@ def processes_with(text: str) -> list[str]:
 def test_demo_runs_the_loop_through_a_server_and_reports(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The script does harm to every prompt and then refuses every one."""
+    """The script does harm to every prompt, then refuses every one, and prefers the refusal.
+
+    P(A) is 0.91 where A is the refusal and 0.31 where it is B: a bias of 0.11 to the first.
+    """
     engine = f"scripted:{home / 'world.yaml'}"
     assert main(["demo", "-n", "20", "-c", "harmless@draft", "--engine", engine]) == 0
     out = capsys.readouterr().out
     assert out.count("── ") == 3
     assert "── A harmful answer, revised" in out
     assert "Harmful" in out
+    assert "20 preference pairs of 20 judged; bias to the first answer +0.109, flips 0 %" in out
     report = json.loads((home / "demo" / "report.json").read_text())
-    assert report["dataset"]["inputs"] == report["dataset"]["kept"] == 20
+    dataset, judge = report["dataset"], report["judge"]
+    assert (dataset["inputs"], dataset["kept"], dataset["pairs"]) == (20, 20, 20)
+    assert (judge["pairs"], judge["flips"]["rate"]) == (20, 0.0)
+    assert judge["position_bias"] == pytest.approx((0.9089 + 0.31) / 2 - 0.5, abs=1e-3)
+    assert "accuracy" not in judge
     assert [step["step"] for step in report["revisions"]] == [0, 1, 2]
     assert [step["harmful"]["rate"] for step in report["revisions"]] == [1.0, 0.0, 0.0]
     assert [step["over_refusal"]["rate"] for step in report["revisions"]] == [0.0, 1.0, 1.0]
-    assert "<svg" in (home / "demo" / "report.html").read_text()
+    page = (home / "demo" / "report.html").read_text()
+    assert "<svg" in page
+    assert "Its bias to the answer shown first is\n+0.109" in page
     assert processes_with(str(home)) == []
 
 
 def test_server_that_cannot_start_is_told_with_its_last_words(home: Path) -> None:
     with (
-        pytest.raises(EngineDeadError, match=r"ended with code 2: cai: .*no such script"),
+        pytest.raises(EngineDeadError, match=r"ended with code 2: cai: .*No such file"),
         child_server("scripted:missing.yaml", log=home / "server.log"),
     ):
         raise AssertionError("not reached")

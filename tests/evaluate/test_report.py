@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cai.evaluate.report import Outcome, build_report, revision_rates
+from cai.evaluate.report import Outcome, build_report, judge_figures, revision_rates
 
 OUTCOMES = [
     Outcome("harmful", ("harmful", "good")),
@@ -75,3 +75,37 @@ def test_report_has_the_agreed_shape_and_no_pairs_without_a_judge() -> None:
     assert report["seconds_total"] == 60.0
     assert not {"judge", "reward_model", "policies", "reload"} & set(report)
     json.dumps(report, allow_nan=False)
+
+
+def test_report_of_a_judged_run_has_its_pairs_and_what_its_judge_showed() -> None:
+    """A bias of 0.1 over 50 pairs, a tenth of which flip; accuracy was not measured, so absent."""
+    stats = {
+        "sandbox": {"pairs": 50, "position_bias": 0.1, "flip_share": 0.1, "refused": {"tie": 2}}
+    }
+    judged = MANIFEST | {
+        "config": {"judges": True},
+        "counts": {**MANIFEST["counts"], "pairs": 44},  # type: ignore[dict-item]
+        "judge_stats": stats,
+        "canaries": {"asked": 4, "held": 3, "failed": 1, "missing": 0},
+    }
+    report = build_report(judged, OUTCOMES, policy="p", rows_per_s=None, seconds_total=1.0)
+    assert report["dataset"]["pairs"] == 44
+    figures = report["judge"]
+    assert (figures["policy"], figures["pairs"], figures["position_bias"]) == ("sandbox", 50, 0.1)
+    assert (figures["flips"]["rate"], figures["flips"]["n"]) == (0.1, 50)
+    assert (figures["canaries_held"]["rate"], figures["canaries_held"]["n"]) == (0.75, 4)
+    assert not {"accuracy", "accuracy_first_order"} & set(figures)
+
+
+def test_accuracy_of_a_judge_is_a_rate_over_the_known_pairs() -> None:
+    """Of 40 known pairs 36 are right, 30 by the first order alone."""
+    stats = {"pairs": 40, "known": 40, "accuracy": 0.9, "accuracy_first_order": 0.75}
+    figures = judge_figures({"judge_stats": {"small": {"pairs": 2}, "large": stats}})
+    assert (figures["policy"], figures["accuracy"]["rate"], figures["accuracy"]["n"]) == (
+        "large",
+        0.9,
+        40,
+    )
+    assert figures["accuracy_first_order"]["rate"] == 0.75
+    assert "accuracy_second_order" not in figures
+    assert judge_figures(MANIFEST) == {}

@@ -8,10 +8,11 @@ from cai.dataset.export.exporting import (
     read_rows,
     split_of,
 )
-from cai.dataset.export.options import ExportOptions, ExportReport
+from cai.dataset.export.options import BatchOptions, ExportOptions, ExportReport
 
 __all__ = [
     "FORMATS",
+    "BatchOptions",
     "ExportOptions",
     "ExportReport",
     "export_batch",

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.constitution.schema import Constitution
+from cai.dataset.conversations import UnusableRow
 from cai.dataset.export import shapes
 from cai.dataset.export.annotated import write_annotated
 from cai.dataset.export.files import FILE_ENDINGS, Folder, SingleFile
 from cai.dataset.export.options import ExportOptions, ExportReport
 from cai.dataset.export.readme import hub_header
 from cai.dataset.hashes import HashTable, hash_key
+from cai.dataset.preferences import check_row
 from cai.dataset.records import ROWS, TRANSCRIPTS
 from cai.errors import ConfigError, DataError
 from cai.files import digest_json, read_jsonl
@@ -102,10 +104,22 @@ def read_rows(path: Path) -> Iterator[Row]:
                 f"{path}: the run has no pairs ({ROWS} is missing); give it a judge, or export "
                 "its transcripts as trl-sft"
             )
-        path = path / ROWS
-    elif not path.exists():
+        return read_jsonl(path / ROWS)
+    if not path.exists():
         raise DataError(f"{path}: no such run or file; check the path")
-    return read_jsonl(path)
+    return _checked_rows(path)
+
+
+def _checked_rows(path: Path) -> Iterator[Row]:
+    """Rows of a file that anyone may have written."""
+    for number, record in enumerate(read_jsonl(path), start=1):
+        try:
+            yield check_row(record)
+        except UnusableRow as exc:
+            raise DataError(
+                f"{path}:{number}: not a preference row of ours: {exc.detail}; bring other formats "
+                "in with 'cai data import'"
+            ) from None
 
 
 def read_answers(run: Path) -> Iterator[Row]:

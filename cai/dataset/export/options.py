@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cai.types import Sampling
+
 FileType = Literal["jsonl", "parquet"]
 Extra = Literal["id", "input_id", "p_chosen", "source", "weight"]
 
@@ -30,6 +32,34 @@ class ExportOptions(BaseModel):
 
     min_p_chosen: float = Field(default=0.5, ge=0, le=1)
     """Least `p_chosen` of an exported row."""
+
+
+class BatchOptions(BaseModel):
+    """What a request file of `openai-batch` asks of each prompt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(min_length=1)
+    """Name of the model that is to answer."""
+
+    max_tokens: int | None = Field(default=512, ge=1)
+    """Most tokens of an answer; null leaves it to the server."""
+
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    """Sampling temperature, 0 to 2."""
+
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling, above 0 to 1."""
+
+    n: int = Field(default=1, ge=1, le=16)
+    """Answers to each prompt."""
+
+    seed: int | None = Field(default=None, ge=0)
+    """Sampling seed, where the server honours one."""
+
+    def sampling(self) -> Sampling:
+        """The same as a record."""
+        return Sampling(**self.model_dump(exclude={"model"}))
 
 
 class ExportReport:

@@ -108,7 +108,7 @@ async def test_the_official_client_works_unchanged(sandbox_engine: EmbeddedEngin
         chunks = [chunk async for chunk in stream]
         assert chunks[-1].usage.completion_tokens > 0
         models = await client.models.list()
-        assert [model.id async for model in models][0] == "live"
+        assert next(model.id async for model in models) == "live"
         await client.close()
 
 

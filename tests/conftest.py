@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from cai.engine.embedded import EmbeddedEngine
@@ -29,6 +30,8 @@ def pytest_configure() -> None:
         if name.startswith("CAI_") or name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN"):
             del os.environ[name]
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    settings.register_profile("untimed", deadline=None)  # the machine may be busy
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

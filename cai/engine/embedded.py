@@ -203,6 +203,8 @@ class EmbeddedEngine:
         try:
             with contextlib.suppress(Exception):  # a dead engine has nothing to abort
                 await llm.abort(list(self._running))
+            if llm.output_handler is not None:
+                llm.output_handler.cancel()  # else it reports the end of the core as a failure
             await asyncio.to_thread(llm.shutdown)
         finally:
             await asyncio.to_thread(guardian.close)

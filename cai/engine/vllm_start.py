@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import multiprocessing
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,22 @@ def engine_arguments(model: str, options: dict[str, Any]) -> Any:
         "use_tqdm_on_load": False,
         "generation_config": "vllm",  # what a request does not say is our default, not the model's
     }
+    if current_platform.is_cpu() and not _has_bf16_instructions():
+        defaults["dtype"] = "float32"  # bf16 in software is three times slower
     try:
         return AsyncEngineArgs(model=model, **{**defaults, **options})
     except Exception as exc:  # pydantic's, vLLM's own, TypeError: each means the arguments
         raise ConfigError(f"vLLM refuses the engine arguments: {_one_line(exc)}") from exc
+
+
+def _has_bf16_instructions() -> bool:
+    """Whether this machine's processor computes in bf16; what cannot be read counts as yes."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
+    return found is None or not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(found[1].split())
 
 
 async def launch(arguments: Any) -> Any:

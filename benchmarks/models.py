@@ -38,7 +38,7 @@ def make_model(folder: Path) -> Path:
         eos_token_id=None,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model = LlamaForCausalLM(config)  # float32, so that no side computes in another type
     model.generation_config.eos_token_id = None
     tokenizer.eos_token = None
     folder.mkdir(parents=True, exist_ok=True)

@@ -355,9 +355,9 @@ async def test_engine_arguments_that_will_not_do_are_refused(model_folder, optio
 
 
 class ClosingLlm:
-    output_handler = None
-
     """Stands for vLLM while it is shut down: every request goes on until it is aborted."""
+
+    output_handler = None
 
     def __init__(self, model_config) -> None:
         self.model_config = model_config

@@ -1,0 +1,114 @@
+"""Trains the bundled model from scratch: `python -m cai.sandbox.build`, or `build` from here.
+
+The one place of the sandbox that loads torch and transformers' models. Writes weights, tokenizer,
+template and `manifest.json`, with the rates measured on both splits.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from cai.constitution.schema import Constitution
+from cai.constitution.store import ConstitutionStore
+from cai.critique.prompts import CRITIQUE, REVISION
+from cai.feedback.prompts import COMPARE_HEAD, COMPARE_TAIL
+from cai.files import replace_json
+from cai.sandbox import manifest
+from cai.sandbox.build.reader import Reader
+from cai.sandbox.build.training import Recipe, train
+from cai.sandbox.dialogues import LESSON, all_texts
+from cai.sandbox.dimensions import DIMENSIONS
+from cai.sandbox.measure import measure
+from cai.sandbox.principles import Texts, every_text, texts_of
+from cai.sandbox.tokenizer import BOS, END, PAD, Encoder, save_tokenizer, train_tokenizer
+from cai.sandbox.topics import SPLITS
+
+__all__ = ["Reader", "Recipe", "build", "measure_model", "train"]
+
+def build(
+    out: Path | None = None,
+    *,
+    seed: int | None = None,
+    num_steps: int | None = None,
+    constitutions: Path = Path("constitutions"),
+) -> dict[str, Any]:
+    """Train, export, measure; returns the manifest that it wrote beside the weights."""
+    recipe = Recipe()
+    recipe = replace(recipe, seed=recipe.seed if seed is None else seed)
+    recipe = replace(recipe, num_steps=num_steps or recipe.num_steps)
+    folder = out or manifest.MODEL_DIR
+    folder.mkdir(parents=True, exist_ok=True)
+    learned = _releases(constitutions)
+    texts = texts_of(learned)
+    started = time.monotonic()
+    encoder = Encoder(train_tokenizer(_corpus(learned)))
+    model = train(recipe, encoder, texts)
+    _export(model, encoder, folder)
+    seconds = time.monotonic() - started
+    measured = measure_model(folder, texts)
+    written = {
+        "format": 1,
+        "name": "cai-sandbox",
+        "recipe": asdict(recipe),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "files": manifest.digests_of(folder),
+        "world": manifest.world_digest(),
+        "prompts": manifest.prompt_digests(),
+        "constitutions": manifest.digests_of_constitutions(learned),
+        "trained_s": round(seconds),
+        "measured": measured,
+    }
+    replace_json(folder / manifest.MANIFEST, written)
+    return written
+
+
+def measure_model(folder: Path, texts: Texts, *, n: int = 400, pairs: int = 2000) -> dict[str, Any]:
+    """The rates of an exported model on both splits; see `cai.sandbox.measure`."""
+    torch.manual_seed(0)
+    reader = Reader(folder)
+    return {
+        split: measure(split, reader.sample, reader.p_first, texts, n=n, pairs=pairs)
+        for split in SPLITS
+    }
+
+def _releases(root: Path) -> list[Constitution]:
+    """Every release in the folder; their digests go into the manifest, so no lock is needed."""
+    store = ConstitutionStore(root)
+    return [
+        store.load(name, version)
+        for name in store.names()
+        for version in store.versions(name)
+        if version != "draft"
+    ]
+
+
+def _corpus(constitutions: Sequence[Constitution]) -> list[str]:
+    """What the tokenizer learns its words from."""
+    texts = all_texts(random.Random(0), 3000) + every_text()
+    asked = [CRITIQUE, REVISION, COMPARE_HEAD, COMPARE_TAIL, LESSON, " ".join(["", *DIMENSIONS])]
+    for principle in (p for one in constitutions for p in one.principles):
+        asked += [text for text in (principle.critique, principle.revision) if text]
+        asked += [principle.compare] if principle.compare else []
+    return texts + asked * 3
+
+
+def _export(model: Any, encoder: Encoder, folder: Path) -> None:
+    save_tokenizer(encoder.tokenizer, folder)
+    model.generation_config = GenerationConfig(
+        bos_token_id=encoder.ids[BOS],
+        eos_token_id=encoder.ids[END],
+        pad_token_id=encoder.ids[PAD],
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)

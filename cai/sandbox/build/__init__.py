@@ -33,6 +33,7 @@ from cai.sandbox.topics import SPLITS
 
 __all__ = ["Reader", "Recipe", "build", "measure_model", "train"]
 
+
 def build(
     out: Path | None = None,
     *,
@@ -78,6 +79,7 @@ def measure_model(folder: Path, texts: Texts, *, n: int = 400, pairs: int = 2000
         split: measure(split, reader.sample, reader.p_first, texts, n=n, pairs=pairs)
         for split in SPLITS
     }
+
 
 def _releases(root: Path) -> list[Constitution]:
     """Every release in the folder; their digests go into the manifest, so no lock is needed."""

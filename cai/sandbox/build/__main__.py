@@ -11,6 +11,7 @@ from cai.sandbox.build import build
 
 logger = logging.getLogger("cai.sandbox.build")
 
+
 def main() -> None:
     """Build, and log the losses and the measured rates."""
     parser = argparse.ArgumentParser(description=build.__doc__)

@@ -15,6 +15,7 @@ MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 """Coefficients of the quintic iteration, from the method's authors."""
 
+
 class Muon:
     """Momentum whose step is made orthogonal.
 

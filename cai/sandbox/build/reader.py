@@ -15,6 +15,7 @@ from cai.types import Conversation
 MAX_NEW_TOKENS = 96
 SAMPLE_BATCH, SCORE_BATCH = 200, 64
 
+
 class Reader:
     """An exported model, read back for measuring: samples at temperature 1, scores letters."""
 
@@ -65,6 +66,7 @@ class Reader:
         kept = ids[: ids.index(end)] if end in ids else ids
         text: str = self.encoder.tokenizer.decode(kept, skip_special_tokens=False)
         return text
+
 
 def _by_length(ids: Sequence[Sequence[int]], size: int) -> list[list[int]]:
     """Places of the prompts in batches of like length."""

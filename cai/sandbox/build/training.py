@@ -6,7 +6,6 @@ Start from `train`; the recipe's numbers are in `Recipe`.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from cai.sandbox.tokenizer import BOS, CONTEXT, END, PAD, Encoder
 
 logger = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that decides what the model becomes, beside the world itself."""
@@ -38,6 +38,7 @@ class Recipe:
     weight_decay: float = 0.01
     compare_weight: float = 1.0
     threads: int = 2
+
 
 def train(recipe: Recipe, encoder: Encoder, texts: Texts) -> Any:
     """The trained model, in float32."""
@@ -69,6 +70,7 @@ def train(recipe: Recipe, encoder: Encoder, texts: Texts) -> Any:
             known = curriculum.num_known
             logger.info("step %d  %s  %d dimensions  %.0f s", number, shown, known, seconds)
     return model
+
 
 def step_losses(model: Any, encoder: Encoder, step: Step) -> dict[str, torch.Tensor]:
     """Mean loss per predicted token (chat, chain), and per label above its entropy (compare)."""
@@ -127,6 +129,7 @@ def tree_mask(branch_BT: torch.Tensor) -> torch.Tensor:
     common = (branch_BT == 0)[:, None, :]
     return ((same | common) & causal)[:, None]
 
+
 def new_model(recipe: Recipe, encoder: Encoder) -> Any:
     """A random Llama with untied embeddings."""
     config = LlamaConfig(
@@ -156,6 +159,7 @@ def new_optimizers(recipe: Recipe, model: Any) -> list[Any]:
             outer, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
         ),
     ]
+
 
 def _schedule(recipe: Recipe, number: int) -> float:
     if number < recipe.warmup_steps:

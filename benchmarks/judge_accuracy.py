@@ -6,7 +6,6 @@ A missing verdict counts as wrong. The measured position bias stands beside the 
 from __future__ import annotations
 
 import asyncio
-import math
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,16 @@ def main() -> None:
 async def measure() -> None:
     from cai.constitution.store import ConstitutionStore
     from cai.engine.open import open_engine
-    from cai.feedback.prompts import LABELS
-    from cai.sandbox.measure import judge_pairs, judge_report
+    from cai.sandbox.examine import examine_judge
     from cai.sandbox.principles import texts_of
-    from cai.types import ChatPrompt
 
     store = ConstitutionStore(Path("constitutions"))
     texts = texts_of([store.get("harmless@2"), store.get("helpful-honest@1")])
     engine = await open_engine("sandbox")
-    asks: list[Any] = []
-    judge_pairs("heldout", lambda a: asks.extend(a) or [0.5] * len(a), texts, n=NUM_PAIRS)
-
-    async def p_first(ask: Any) -> float:
-        scores = await engine.score(ChatPrompt(ask), LABELS)
-        a, b = (math.exp(scores.logprobs[label]) for label in LABELS)
-        return a / (a + b)
-
-    found = list(await asyncio.gather(*(p_first(ask) for ask in asks)))
-    await engine.aclose()
-    report(judge_report(judge_pairs("heldout", lambda _: found, texts, n=NUM_PAIRS)))
+    try:
+        report(await examine_judge(engine, texts, num_pairs=NUM_PAIRS))
+    finally:
+        await engine.aclose()
 
 
 def report(figures: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from cai.critique.prompts import CRITIQUE
 from cai.feedback.prompts import COMPARE_TAIL, LABELS
 from cai.sandbox.dialogues import Comparison, chain, chat, comparison, lesson, statement
 from cai.sandbox.dimensions import DIMENSIONS, Dimension
@@ -21,10 +22,30 @@ from cai.types import Message
 
 T = TypeVar("T", "Row", "Tree")
 
-CHATS, STATEMENTS, LESSONS, CHAINS, TREES = 8, 2, 2, 3, 10
 POOL = 8
 MAX_QUESTIONS = 5
 SMOOTHING, LEARNT = 0.1, 0.15
+_ASKED = CRITIQUE.rpartition("{principle}")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What one optimizer step is made of, in texts.
+
+    `learns_drafts` says whether a chain's draft is to be predicted too. Drafts have more flaws than
+    the base policy is to have, and some are broken: good for reading them, not for speaking so.
+    """
+
+    chats: int
+    statements: int
+    lessons: int
+    chains: int
+    trees: int
+    learns_drafts: bool
+
+
+LEARNING = Mix(chats=16, statements=2, lessons=2, chains=5, trees=10, learns_drafts=True)
+POLISHING = Mix(chats=28, statements=4, lessons=2, chains=6, trees=8, learns_drafts=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +97,9 @@ class Curriculum:
     Taught all at once, none of them is learnt for a very long time. Inverted questions come last.
     """
 
-    def __init__(self) -> None:
-        self.num_known = 1
-        self.inverts = False
+    def __init__(self, *, is_over: bool = False) -> None:
+        self.num_known = len(DIMENSIONS) if is_over else 1
+        self.inverts = is_over
         self._loss = 1.0
 
     @property
@@ -96,14 +117,16 @@ class Curriculum:
 
 
 def steps(
-    seed: int, num: int, encoder: Encoder, texts: Texts, curriculum: Curriculum
+    seed: int, num: int, encoder: Encoder, texts: Texts, curriculum: Curriculum, mix: Mix
 ) -> Iterator[Step]:
     """`num` training steps; the same for the same seed and the same losses."""
     draw = random.Random(f"training {seed}")
+    num_chats = mix.chats + mix.statements + mix.lessons
     for _ in range(0, num, POOL):
         known = curriculum.known
-        chats = _chunks(draw, CHATS + STATEMENTS + LESSONS, lambda: _chat_row(draw, encoder, texts))
-        chains = _chunks(draw, CHAINS, partial(_chain_row, draw, encoder, texts, known))
+        chats = _chunks(draw, num_chats, partial(_chat_row, draw, encoder, texts, mix))
+        chaining = partial(_chain_row, draw, encoder, texts, known, mix.learns_drafts)
+        chains = _chunks(draw, mix.chains, chaining)
         asking = partial(
             comparison,
             draw,
@@ -112,7 +135,7 @@ def steps(
             num_questions=min(MAX_QUESTIONS, 1 + len(known)),
             inverted_share=INVERTED_SHARE if curriculum.inverts else 0.0,
         )
-        trees = _chunks(draw, TREES, partial(_tree, encoder, asking))
+        trees = _chunks(draw, mix.trees, partial(_tree, encoder, asking))
         for group in zip(chats, chains, trees, strict=True):
             yield Step(*group)
 
@@ -143,20 +166,30 @@ def _label(grown: Tree, labels: tuple[int, int], p_first: float) -> None:
     grown.p_first.append(p_first)
 
 
-def _chat_row(draw: random.Random, encoder: Encoder, texts: Texts) -> Row:
-    kind = draw.random() * (CHATS + STATEMENTS + LESSONS)
-    if kind < LESSONS:
+def _chat_row(draw: random.Random, encoder: Encoder, texts: Texts, mix: Mix) -> Row:
+    kind = draw.random() * (mix.chats + mix.statements + mix.lessons)
+    if kind < mix.lessons:
         return _turns_row(encoder, lesson(draw, texts))
-    if kind < LESSONS + STATEMENTS:
+    if kind < mix.lessons + mix.statements:
         ids = [encoder.ids[BOS], *encoder.text(statement(draw)), encoder.ids[END]]
         return Row(ids, [False, *[True] * (len(ids) - 1)])
     return _turns_row(encoder, chat(draw))
 
 
 def _chain_row(
-    draw: random.Random, encoder: Encoder, texts: Texts, known: Sequence[Dimension]
+    draw: random.Random,
+    encoder: Encoder,
+    texts: Texts,
+    known: Sequence[Dimension],
+    learns_draft: bool,
 ) -> Row:
-    return _turns_row(encoder, chain(draw, texts, known))
+    messages = chain(draw, texts, known)
+    row = _turns_row(encoder, messages)
+    if learns_draft:
+        return row
+    asked = next(place for place, one in enumerate(messages) if one.content.endswith(_ASKED))
+    num_before = _turns_row(encoder, messages[:asked]).length
+    return Row(row.ids, [False] * num_before + row.learn[num_before:])
 
 
 def _tree(encoder: Encoder, asking: Callable[[], Comparison]) -> Tree:

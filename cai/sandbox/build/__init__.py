@@ -44,7 +44,9 @@ def build(
     """Train, export, measure; returns the manifest that it wrote beside the weights."""
     recipe = Recipe()
     recipe = replace(recipe, seed=recipe.seed if seed is None else seed)
-    recipe = replace(recipe, num_steps=num_steps or recipe.num_steps)
+    if num_steps is not None:
+        polish = min(recipe.polish_steps, num_steps)
+        recipe = replace(recipe, num_steps=num_steps, polish_steps=polish)
     folder = out or manifest.MODEL_DIR
     folder.mkdir(parents=True, exist_ok=True)
     learned = _releases(constitutions)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cai.sandbox.batches import Curriculum, Row, Step, Tree, steps
+from cai.sandbox.batches import LEARNING, POLISHING, Curriculum, Row, Step, Tree, steps
 from cai.sandbox.build.muon import Muon
 from cai.sandbox.principles import Texts
 from cai.sandbox.tokenizer import BOS, CONTEXT, END, PAD, Encoder
@@ -28,12 +28,14 @@ class Recipe:
     """Everything that decides what the model becomes, beside the world itself."""
 
     seed: int = 7
-    num_steps: int = 2200
+    num_steps: int = 4500
+    polish_steps: int = 700
     hidden: int = 128
     layers: int = 4
     heads: int = 4
     inner: int = 384
     learning_rate: float = 8e-3
+    polish_learning_rate: float = 2e-3
     warmup_steps: int = 40
     weight_decay: float = 0.01
     compare_weight: float = 1.0
@@ -41,19 +43,44 @@ class Recipe:
 
 
 def train(recipe: Recipe, encoder: Encoder, texts: Texts) -> Any:
-    """The trained model, in float32."""
+    """The trained model, in float32 and already rounded to the bfloat16 that is stored."""
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(recipe.threads)
     model = new_model(recipe, encoder)
+    curriculum, num = Curriculum(), recipe.num_steps
+    lessons = steps(recipe.seed, num, encoder, texts, curriculum, LEARNING)
+    _learn(model, recipe, encoder, lessons, curriculum, num, recipe.learning_rate)
+    return polish(rounded(model), recipe, encoder, texts)
+
+
+def polish(model: Any, recipe: Recipe, encoder: Encoder, texts: Texts) -> Any:
+    """A short second phase at a low rate, on the base policy's own words and less else."""
+    curriculum = Curriculum(is_over=True)
+    num, rate = recipe.polish_steps, recipe.polish_learning_rate
+    lessons = steps(recipe.seed + 1, num, encoder, texts, curriculum, POLISHING)
+    _learn(model, recipe, encoder, lessons, curriculum, num, rate)
+    return rounded(model)
+
+
+def rounded(model: Any) -> Any:
+    """The model with every weight as bfloat16 holds it."""
+    return model.to(torch.bfloat16).to(torch.float32)
+
+
+def _learn(
+    model: Any,
+    recipe: Recipe,
+    encoder: Encoder,
+    lessons: Iterable[Step],
+    curriculum: Curriculum,
+    num_steps: int,
+    rate: float,
+) -> None:
     optimizers = new_optimizers(recipe, model)
     started = time.monotonic()
-    curriculum = Curriculum()
     means: dict[str, float] = {}
-    lessons = steps(recipe.seed, recipe.num_steps, encoder, texts, curriculum)
     for number, step in enumerate(lessons):
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * _schedule(recipe, number)
+        _set_rate(optimizers, rate * _schedule(recipe, number, num_steps))
         losses = step_losses(model, encoder, step)
         total = losses["chat"] + losses["chain"] + recipe.compare_weight * losses["compare"]
         total.backward()
@@ -69,7 +96,11 @@ def train(recipe: Recipe, encoder: Encoder, texts: Texts) -> Any:
             seconds = time.monotonic() - started
             known = curriculum.num_known
             logger.info("step %d  %s  %d dimensions  %.0f s", number, shown, known, seconds)
-    return model
+
+
+def _set_rate(optimizers: Sequence[Any], rate: float) -> None:
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = rate
 
 
 def step_losses(model: Any, encoder: Encoder, step: Step) -> dict[str, torch.Tensor]:
@@ -161,8 +192,8 @@ def new_optimizers(recipe: Recipe, model: Any) -> list[Any]:
     ]
 
 
-def _schedule(recipe: Recipe, number: int) -> float:
+def _schedule(recipe: Recipe, number: int, num_steps: int) -> float:
     if number < recipe.warmup_steps:
         return (number + 1) / recipe.warmup_steps
-    done = (number - recipe.warmup_steps) / max(1, recipe.num_steps - recipe.warmup_steps)
+    done = (number - recipe.warmup_steps) / max(1, num_steps - recipe.warmup_steps)
     return 1 - 0.99 * done

@@ -61,7 +61,12 @@ async def examine_judge(
 ) -> dict[str, Any]:
     """Accuracy of the engine as a judge, both orders together and each alone, and its bias."""
     asks: list[Conversation] = []
-    judge_pairs(split, lambda given: asks.extend(given) or [0.5] * len(given), texts, n=num_pairs)
+
+    def note(given: Sequence[Conversation]) -> list[float]:
+        asks.extend(given)
+        return [0.5] * len(given)
+
+    judge_pairs(split, note, texts, n=num_pairs)
     found = list(await asyncio.gather(*(_p_first(engine, ask) for ask in asks)))
     return judge_report(judge_pairs(split, lambda _: found, texts, n=num_pairs))
 

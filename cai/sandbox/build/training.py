@@ -29,13 +29,13 @@ class Recipe:
 
     seed: int = 7
     num_steps: int = 4500
-    polish_steps: int = 700
+    polish_steps: int = 1000
     hidden: int = 128
     layers: int = 4
     heads: int = 4
     inner: int = 384
     learning_rate: float = 8e-3
-    polish_learning_rate: float = 2e-3
+    polish_learning_rate: float = 4e-3
     warmup_steps: int = 40
     weight_decay: float = 0.01
     compare_weight: float = 1.0

@@ -17,6 +17,9 @@ NAMES = (
     "attacks",
     "overhead",
     "kills",
+    "soft_labels",
+    "ppo_speed",
+    "gpu_updates",
 )
 
 

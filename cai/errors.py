@@ -8,14 +8,16 @@
     │   ├── PromptError           a prompt or a prompt file
     │   ├── ContextLengthError    more tokens than the model's context holds
     │   ├── UnsupportedError      a real feature that this engine or call does not offer
-    │   └── DataError             a dataset, a run directory, a row
+    │   ├── DataError             a dataset, a run directory, a row
+    │   └── PolicyError           a policy folder, or weights that do not fit the engine
     ├── NotFoundError             no such constitution, policy, run …       (exit 2, HTTP 404)
     ├── ConflictError             the state does not allow it now           (exit 1, HTTP 409)
     ├── JudgeError                the judge gave no verdict                 (never becomes a label)
     ├── EngineError               the engine could not do its work          (exit 1, HTTP 500)
     │   ├── EngineDeadError       it is gone; another may take its place    (HTTP 503, Retry-After)
     │   ├── OverloadedError       its queue is full                         (HTTP 429, Retry-After)
-    │   └── EngineTimeoutError    a limit in seconds ran out; says which    (HTTP 504)
+    │   ├── EngineTimeoutError    a limit in seconds ran out; says which    (HTTP 504)
+    │   └── ReloadError           a new policy did not go live; says what answers now
     └── MissingDependencyError    an optional package is not installed      (exit 1)
 
 The HTTP statuses are assigned in `server/errors.py`, the exit codes in `cai/cli/main.py`.
@@ -92,6 +94,10 @@ class DataError(InputError):
     """A dataset, a run directory or a row in it cannot be used."""
 
 
+class PolicyError(InputError):
+    """A policy folder is torn, changed or incomplete, or does not fit where it was to go."""
+
+
 class NotFoundError(CaiError):
     """There is no such thing; the message names close matches where there are any."""
 
@@ -138,6 +144,10 @@ class OverloadedError(EngineError):
 
 class EngineTimeoutError(EngineError):
     """A limit in seconds ran out; the message says which limit."""
+
+
+class ReloadError(EngineError):
+    """A new policy did not go live; the message has the figures and what answers now."""
 
 
 class MissingDependencyError(CaiError):

@@ -46,7 +46,9 @@ def make_tokenizer(
     return tokenizer
 
 
-def write_model(folder: Path, *, vocab_size: int = 400, max_context: int = 512) -> Path:
+def write_model(
+    folder: Path, *, vocab_size: int = 400, max_context: int = 512, is_tied: bool = False
+) -> Path:
     """Save a random Llama and its tokenizer; the same weights on every call."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -61,7 +63,7 @@ def write_model(folder: Path, *, vocab_size: int = 400, max_context: int = 512) 
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=max_context,
-        tie_word_embeddings=False,
+        tie_word_embeddings=is_tied,
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
         pad_token_id=tokenizer.pad_token_id,

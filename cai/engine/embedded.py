@@ -1,7 +1,7 @@
 """vLLM in this process: continuous batching over everything in flight, prefix caching on.
 
-Start from `EmbeddedEngine.start(model, options)`. Knows nothing of
-constitutions, files or HTTP.
+Start from `EmbeddedEngine.start(model, options)`. `swap` replaces the weights of the running
+engine. Knows nothing of constitutions, manifests or HTTP.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import contextlib
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai.engine.gate import Gate
 from cai.engine.lanes import Lanes
 from cai.engine.ownership import Guardian, engine_pids, sweep
+from cai.engine.prompt_ids import PromptEncoder
+from cai.engine.swap import Loaded, Weights
 from cai.engine.template import ChatRenderer
 from cai.engine.vllm_outputs import completion, finish_reason, logprobs, token_logprob
 from cai.engine.vllm_requests import (
@@ -26,23 +30,20 @@ from cai.engine.vllm_requests import (
     prompt_params,
     vllm_errors,
 )
-from cai.engine.vllm_start import engine_arguments, identify, launch, renderer_for
+from cai.engine.vllm_start import engine_arguments, launch, look_at, renderer_for
 from cai.errors import (
-    ContextLengthError,
     EngineDeadError,
     EngineError,
     InputError,
     UnsupportedError,
 )
 from cai.types import (
-    ChatPrompt,
     Chunk,
     EngineIdentity,
     Generation,
     LabelScores,
     Prompt,
     Sampling,
-    TextPrompt,
     TokenLogprob,
     Usage,
 )
@@ -60,18 +61,23 @@ class EmbeddedEngine:
     """An engine on vLLM's AsyncLLM. Made by `start`; the constructor is not for callers."""
 
     def __init__(
-        self, llm: Any, renderer: ChatRenderer, identity: EngineIdentity, guardian: Guardian
+        self, llm: Any, renderer: ChatRenderer, loaded: Loaded, guardian: Guardian
     ) -> None:
         self._llm = llm
         self._renderer = renderer
-        self._identity = identity
+        self._gate = Gate()
+        self._weights = Weights(llm, self._gate, loaded)
         self._guardian: Guardian | None = guardian
         self._lanes = Lanes()
         self._ids = count()
         self._running: set[str] = set()
         self._label_ids: dict[tuple[str, ...], list[int]] = {}
-        self._honours_seed = identity.device != "cpu"
-        self._vocab_size = int(llm.model_config.get_vocab_size())
+        self._honours_seed = loaded.identity.device != "cpu"
+        self._encoder = PromptEncoder(
+            renderer,
+            max_context=int(llm.model_config.max_model_len),
+            vocab_size=int(llm.model_config.get_vocab_size()),
+        )
         most = int(llm.model_config.max_logprobs)
         self._top_for_labels = _TOP_FOR_LABELS if most < 0 else min(_TOP_FOR_LABELS, most)
 
@@ -97,8 +103,8 @@ class EmbeddedEngine:
         try:
             llm = await launch(arguments)
             renderer = await asyncio.to_thread(renderer_for, llm)
-            identity = await asyncio.to_thread(identify, llm, renderer, served_name or model)
-            return cls(llm, renderer, identity, guardian)
+            loaded = await asyncio.to_thread(look_at, llm, renderer, served_name or model)
+            return cls(llm, renderer, loaded, guardian)
         except BaseException:
             if llm is not None:
                 llm.shutdown()
@@ -106,7 +112,17 @@ class EmbeddedEngine:
             raise
 
     def identity(self) -> EngineIdentity:
-        return self._identity
+        return self._weights.loaded.identity
+
+    @property
+    def loaded(self) -> Loaded:
+        """The policy that answers now, and the folder that it came from."""
+        return self._weights.loaded
+
+    @property
+    def dtype(self) -> str:
+        """What the engine computes in: float32, bfloat16 or float16."""
+        return str(self._llm.model_config.dtype).removeprefix("torch.")
 
     @property
     def renderer(self) -> ChatRenderer:
@@ -124,9 +140,10 @@ class EmbeddedEngine:
         return int(self._llm.output_processor.get_num_unfinished_requests())
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
-        prompt_ids = self._prompt_ids(prompt)
+        prompt_ids = self._encoder.encode(prompt)
         params = self._params(sampling, len(prompt_ids), is_streamed=False)
-        async with self._logprob_lane(sampling):
+        async with self._gate.admitted(), self._logprob_lane(sampling):
+            policy = self.identity().model
             output = await self._run(prompt_ids, params)
         completions = tuple(
             completion(out, sampling.logprobs)
@@ -137,22 +154,25 @@ class EmbeddedEngine:
             sum(len(c.token_ids) for c in completions),
             int(output.num_cached_tokens or 0),
         )
-        return Generation(completions, usage, self._identity.model, self._seed_honoured(sampling))
+        return Generation(completions, usage, policy, self._seed_honoured(sampling))
 
     async def stream(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Chunk, None]:
-        prompt_ids = self._prompt_ids(prompt)
+        prompt_ids = self._encoder.encode(prompt)
         params = self._params(sampling, len(prompt_ids), is_streamed=True)
         num_completion = num_cached = num_finished = 0
         async with (
+            self._gate.admitted() as entry,
             self._logprob_lane(sampling),
             aclosing(self._outputs(prompt_ids, params)) as outputs,
         ):
+            policy = self.identity().model
             async for output in outputs:
+                entry.settle()  # the engine has it, and finishes it however slow the reader is
                 num_cached = int(output.num_cached_tokens or num_cached)
                 for out in output.outputs:
                     num_completion += len(out.token_ids)
                     num_finished += out.finish_reason is not None
-                    chunk = self._chunk(out, sampling)
+                    chunk = _chunk(out, sampling, policy)
                     if out.finish_reason is not None and num_finished == sampling.n:
                         usage = Usage(len(prompt_ids), num_completion, num_cached)
                         honoured = self._seed_honoured(sampling)
@@ -164,16 +184,18 @@ class EmbeddedEngine:
         if not labels:
             raise InputError("there are no labels to score", param="labels")
         label_ids = self._labels(tuple(labels))
-        prompt_ids = self._prompt_ids(prompt)
-        found = await self._score_ids(prompt_ids, label_ids)
+        prompt_ids = self._encoder.encode(prompt)
+        async with self._gate.admitted():
+            policy = self.identity().model
+            found = await self._score_ids(prompt_ids, label_ids)
         logprobs = {label: found[i] for label, i in zip(labels, label_ids, strict=True)}
         mass = math.fsum(math.exp(value) for value in logprobs.values())
-        return LabelScores(logprobs, mass, Usage(len(prompt_ids), 1), self._identity.model)
+        return LabelScores(logprobs, mass, Usage(len(prompt_ids), 1), policy)
 
     async def prompt_logprobs(self, prompt: Prompt, *, top: int = 0) -> tuple[TokenLogprob, ...]:
-        prompt_ids = self._prompt_ids(prompt)
+        prompt_ids = self._encoder.encode(prompt)
         params = prompt_params(top)
-        async with self._lanes.logprobs():
+        async with self._gate.admitted(), self._lanes.logprobs():
             output = await self._run(prompt_ids, params)
         places = output.prompt_logprobs[1:]
         return tuple(
@@ -182,11 +204,54 @@ class EmbeddedEngine:
         )
 
     async def count_tokens(self, prompt: Prompt) -> int:
-        return len(self._prompt_ids(prompt, check=False))
+        return len(self._encoder.encode(prompt, check=False))
 
     async def reset_prefix_cache(self) -> None:
         """Forget every cached prefix: after a change of weights, or to measure from nothing."""
         await self._llm.reset_prefix_cache()
+
+    def paused(self) -> AbstractAsyncContextManager[None]:
+        """Let nobody in but this task and those it starts, until the end of the block.
+
+        Requests inside go on; others wait and fail in no way. A swap inside can be tried, and
+        taken back, before anybody else is answered by it.
+        """
+        return self._gate.held()
+
+    async def swap(
+        self,
+        folder: Path,
+        *,
+        name: str | None = None,
+        digest: str | None = None,
+        hash_files: bool = True,
+    ) -> Loaded:
+        """Answer with the weights in `folder` from now on; returns what answered before.
+
+        The folder must have the same architecture, tensor names and shapes, tokenizer and chat
+        template (PolicyError before the engine is touched, naming each difference); floating
+        dtypes may differ and are cast. Requests inside finish under the old weights, others wait.
+        No completion mixes two policies. LoRA adapters of the old weights are dropped.
+
+        The identity then has `name` (the folder's path by default) and `digest`: the one given,
+        else that of the files, else None with `hash_files` False, which saves reading them twice.
+
+        Raises ReloadError when loading fails: the old weights answer again, or, where their folder
+        is gone or changed, nobody does until a swap succeeds. A cancel while requests finish leaves
+        all as it was; a later one is raised after the swap has ended. Nothing stays paused.
+        """
+        return await self._weights.swap(folder, name=name, digest=digest, hash_files=hash_files)
+
+    async def swap_back(self, previous: Loaded) -> None:
+        """Answer again with what a `swap` returned.
+
+        Raises ReloadError when its folder is gone or changed, before the engine is touched.
+        """
+        await self._weights.swap_back(previous)
+
+    def condemn(self, reason: str) -> None:
+        """Answer nobody (EngineDeadError with `reason`) until a swap succeeds."""
+        self._weights.condemn(reason)
 
     async def check(self) -> None:
         self._check_open()
@@ -200,6 +265,7 @@ class EmbeddedEngine:
         if guardian is None:
             return
         llm, self._llm = self._llm, None  # vLLM frees some of what it holds only with its object
+        await self._weights.close()
         try:
             with contextlib.suppress(Exception):  # a dead engine has nothing to abort
                 await llm.abort(list(self._running))
@@ -212,62 +278,12 @@ class EmbeddedEngine:
     def _check_open(self) -> None:
         if self._guardian is None:
             raise EngineDeadError("the engine is closed")
-
-    def _prompt_ids(self, prompt: Prompt, *, check: bool = True) -> list[int]:
-        if isinstance(prompt, ChatPrompt):
-            if check:
-                self._check_chars(sum(len(m.content) for m in prompt.messages), "messages")
-            ids = self._renderer.render(prompt.messages)
-        elif isinstance(prompt, TextPrompt):
-            if check:
-                self._check_chars(len(prompt.text), "prompt")
-            ids = self._renderer.encode_text(prompt.text)
-        else:
-            ids = list(prompt.ids)
-        if check:
-            self._check_length(len(ids), "messages" if isinstance(prompt, ChatPrompt) else "prompt")
-        self._check_ids(ids)
-        return ids
-
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        for token_id in (min(ids, default=0), max(ids, default=0)):
-            if not 0 <= token_id < self._vocab_size:
-                raise InputError(
-                    f"token id {token_id} is outside the vocabulary (0 to {self._vocab_size - 1})",
-                    param="prompt",
-                )
-
-    def _check_chars(self, num_chars: int, param: str) -> None:
-        """Refuse what cannot fit before the work of encoding it."""
-        fewest = self._renderer.fewest_tokens(num_chars)
-        if fewest >= self._max_context:
-            raise _too_long(f"{num_chars} characters", self._max_context, param)
-
-    def _check_length(self, num_tokens: int, param: str) -> None:
-        if num_tokens == 0:
-            raise InputError("the prompt has no tokens", param=param)
-        if num_tokens >= self._max_context:
-            raise _too_long(f"{num_tokens} tokens", self._max_context, param)
-
-    @property
-    def _max_context(self) -> int:
-        limit = self._identity.max_context
-        assert limit is not None
-        return limit
+        self._weights.check()
 
     def _params(self, sampling: Sampling, num_prompt: int, *, is_streamed: bool) -> SamplingParams:
-        room = self._max_context - num_prompt
+        room = self._encoder.max_context - num_prompt
         return answer_params(
             sampling, room=room, honours_seed=self._honours_seed, is_streamed=is_streamed
-        )
-
-    def _chunk(self, out: Any, sampling: Sampling) -> Chunk:
-        return Chunk(
-            index=int(out.index),
-            text=out.text,
-            finish_reason=finish_reason(out.finish_reason),
-            logprobs=logprobs(out, sampling.logprobs),
-            policy=self._identity.model,
         )
 
     def _seed_honoured(self, sampling: Sampling) -> bool | None:
@@ -334,11 +350,13 @@ class EmbeddedEngine:
             self._running.discard(request_id)
 
 
-def _too_long(length: str, limit: int, param: str) -> ContextLengthError:
-    return ContextLengthError(
-        f"the prompt has {length} and the model's context holds {limit} tokens with the answer; "
-        "shorten it",
-        param=param,
+def _chunk(out: Any, sampling: Sampling, policy: str) -> Chunk:
+    return Chunk(
+        index=int(out.index),
+        text=out.text,
+        finish_reason=finish_reason(out.finish_reason),
+        logprobs=logprobs(out, sampling.logprobs),
+        policy=policy,
     )
 
 

@@ -7,8 +7,8 @@ or pickled weights is refused before any library looks at it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cai.errors import ConfigError
@@ -23,12 +23,14 @@ _MAX_CONFIG_BYTES = 10_000_000
 _TRUST = "an operator who trusts its author may pass the engine argument trust_remote_code=true"
 
 
-def check_model_folder(folder: Path, *, trust_remote_code: bool = False) -> None:
+def check_model_folder(
+    folder: Path, *, trust_remote_code: bool = False, config: str = "config.json"
+) -> None:
     """Refuse a folder that is no model, or that holds code or pickles."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such model folder")
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder}: not a model folder: it has no config.json")
+    if not (folder / config).is_file():
+        raise ConfigError(f"{folder}: not a model folder: it has no {config}")
     if trust_remote_code:
         return
     for path in folder.rglob("*"):
@@ -49,13 +51,22 @@ def check_model_folder(folder: Path, *, trust_remote_code: bool = False) -> None
 
 def digest_model_folder(folder: Path) -> str:
     """One digest over every file that decides what the model says, by name and content."""
-    return digest_json(
-        {
-            path.relative_to(folder).as_posix(): digest_file(path)
-            for path in _files(folder)
-            if path.suffix in _DECISIVE and path.name != "manifest.json"
-        }
-    )
+    return digest_of_files({name: digest_file(path) for name, path in decisive_files(folder)})
+
+
+def digest_of_files(digests: Mapping[str, str]) -> str:
+    """The same from the digests of a model folder's files by name; others do not count."""
+    return digest_json({name: one for name, one in digests.items() if _is_decisive(name)})
+
+
+def decisive_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file that decides what the model says, with its name below the folder."""
+    return ((name, path) for name, path in files_of(folder) if _is_decisive(name))
+
+
+def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file below a model folder with its name there, manifests included."""
+    return ((path.relative_to(folder).as_posix(), path) for path in _files(folder))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -74,6 +85,11 @@ def read_config(path: Path) -> dict[str, Any]:
 def _files(folder: Path) -> Iterator[Path]:
     """Every file below the folder, in order; a link counts as the file it leads to."""
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _is_decisive(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix in _DECISIVE and path.name != "manifest.json"
 
 
 def _asks_for_code(value: Any) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import importlib
+import logging
 import multiprocessing
 import os
 import re
@@ -15,12 +17,17 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from cai.engine import worker
+from cai.engine.anatomy import read_anatomy
 from cai.engine.model_folder import check_model_folder, digest_model_folder
 from cai.engine.ownership import owned_children
+from cai.engine.swap import Loaded
 from cai.engine.template import ChatRenderer
 from cai.engine.template_check import check_template, check_template_text, read_template
-from cai.errors import ConfigError, EngineError, MissingDependencyError
+from cai.errors import CaiError, ConfigError, EngineError, MissingDependencyError
 from cai.types import EngineIdentity
+
+logger = logging.getLogger(__name__)
 
 _CPU_KV_CACHE_GIB = "1"  # unset, vLLM takes a large share of the machine's memory
 
@@ -41,6 +48,9 @@ def engine_arguments(model: str, options: dict[str, Any]) -> Any:
     except ImportError as exc:
         raise MissingDependencyError("an embedded engine", "vllm", "vllm") from exc
     _check_names(options, {field.name for field in fields(AsyncEngineArgs)})
+    if not options.get("worker_extension_cls"):
+        options["worker_extension_cls"] = worker.NAME
+    _check_extension(options["worker_extension_cls"])
     trust = bool(options.get("trust_remote_code", False))
     if _is_local(model):
         check_model_folder(Path(model), trust_remote_code=trust)
@@ -96,13 +106,13 @@ def renderer_for(llm: Any) -> ChatRenderer:
     return renderer
 
 
-def identify(llm: Any, renderer: ChatRenderer, name: str) -> EngineIdentity:
-    """Who a started engine is, with the digest of what it loaded."""
+def look_at(llm: Any, renderer: ChatRenderer, name: str) -> Loaded:
+    """What a started engine loaded: who it is, with the digest, and what a swap must keep."""
     import vllm
     from vllm.platforms import current_platform
 
     folder = _model_folder(str(llm.model_config.model), llm.model_config.revision)
-    return EngineIdentity(
+    identity = EngineIdentity(
         engine="vllm",
         version=str(vllm.__version__),
         device=str(current_platform.device_type),
@@ -112,6 +122,11 @@ def identify(llm: Any, renderer: ChatRenderer, name: str) -> EngineIdentity:
         max_context=int(llm.model_config.max_model_len),
         keeps_prefix=renderer.keeps_prefix(),
     )
+    try:
+        return Loaded(folder, identity, read_anatomy(folder) if folder else None)
+    except (CaiError, OSError) as exc:  # it runs, and that it cannot be swapped is said then
+        logger.info("no swap on this model: %s", exc)
+        return Loaded(folder, identity)
 
 
 def _check_names(options: dict[str, Any], known: set[str]) -> None:
@@ -122,6 +137,23 @@ def _check_names(options: dict[str, Any], known: set[str]) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise ConfigError(f"vLLM has no engine argument '{name}'{hint}", param=name)
+
+
+def _check_extension(name: Any) -> None:
+    """Workers can have one extension: ours, or one that an operator derived from it."""
+    module, _, attribute = str(name).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise ConfigError(
+            f"worker_extension_cls '{name}' cannot be imported: {exc}", param="worker_extension_cls"
+        ) from exc
+    if not (isinstance(found, type) and issubclass(found, worker.WorkerExtension)):
+        raise ConfigError(
+            f"worker_extension_cls '{name}' would take the place of the one that swaps weights; "
+            f"derive it from {worker.NAME}",
+            param="worker_extension_cls",
+        )
 
 
 def _launch(arguments: Any) -> Any:

@@ -8,6 +8,7 @@ import pytest
 
 from cai.engine import embedded, vllm_start
 from cai.engine.embedded import EmbeddedEngine
+from cai.engine.worker import NAME, WorkerExtension
 from cai.errors import ConfigError, EngineError
 
 
@@ -99,3 +100,35 @@ def test_the_model_is_no_engine_argument_and_close_names_are_offered():
         vllm_start._check_names({"max_num_seq": 1}, {"max_num_seqs"})
     with pytest.raises(ConfigError, match=r"no engine argument 'zzz'$"):
         vllm_start._check_names({"zzz": 1}, {"max_num_seqs"})
+
+
+class Derived(WorkerExtension):
+    """What an operator may add to the workers."""
+
+
+def test_a_worker_extension_may_be_ours_or_derived_from_it():
+    for name in (NAME, f"{__name__}.Derived"):
+        vllm_start._check_extension(name)
+
+
+@pytest.mark.parametrize("name", ["pathlib.Path", f"{__name__}.pytest", "no.such.Thing", "x", 5])
+def test_another_worker_extension_is_refused_with_the_way_out(name):
+    """Workers take one only: with another in its place no weights could be swapped."""
+    with pytest.raises(ConfigError, match=r"derive it from cai\.engine\.worker|cannot be imported"):
+        vllm_start._check_extension(name)
+
+
+def test_every_engine_has_our_extension_whatever_the_options(monkeypatch, model_folder):
+    pytest.importorskip("vllm")
+    monkeypatch.setattr(vllm_start, "check_template", lambda folder: None)
+    for options in ({}, {"max_num_seqs": 4}, {"worker_extension_cls": ""}):
+        arguments = vllm_start.engine_arguments(str(model_folder), dict(options))
+        assert arguments.worker_extension_cls == NAME
+
+
+def test_the_workers_class_has_none_of_the_extensions_names():
+    """VLLM asserts this when a worker starts; here it is known before."""
+    worker = pytest.importorskip("vllm.v1.worker.cpu_worker").CPUWorker
+    ours = {name for name in dir(WorkerExtension) if not name.startswith("__")}
+    assert ours == {"cai_swap_weights"}
+    assert not any(hasattr(worker, name) for name in ours)

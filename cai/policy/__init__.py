@@ -1,0 +1,1 @@
+"""Policies: folders with a manifest, checked and put into a running engine. See `manifest.py`."""

@@ -37,6 +37,7 @@ NOUNS = {
     "data": Noun(
         "cai.cli.data:app", "Make preference datasets; import, merge, export them.", "vllm"
     ),
+    "train": Noun("cai.cli.train:app", "Train policies: SFT, reward model, DPO, PPO.", "train"),
     "sandbox": Noun("cai.cli.sandbox:app", "Prompts and oracle of the bundled world.", "train"),
     "demo": Noun("cai.cli.demo:command", "Run the whole loop on the bundled model, and report."),
     "env": Noun("cai.cli.env:command", "Print what a bug report needs."),

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cai.stats.intervals import Z_95, rate_of, wilson
+from cai.stats.intervals import Z_95, mean_interval, rate_of, student_t, wilson
 
 
 def test_wilson_at_one_half() -> None:
@@ -44,3 +44,21 @@ def test_a_rate_in_the_form_of_reports() -> None:
 
 def test_nothing_tried_is_no_rate() -> None:
     assert rate_of(0, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("degrees", "t"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (30, 2.0423)]
+)
+def test_student_t_is_the_printed_table(degrees, t):
+    assert student_t(degrees) == pytest.approx(t, abs=5e-5)
+
+
+def test_mean_interval_worked_by_hand():
+    """Mean 2, sd 1, n 3: 2 ± 4.3027 / √3 = 2 ± 2.4841."""
+    low, high = mean_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((-0.4841, 4.4841), abs=1e-4)
+
+
+def test_one_value_has_no_interval():
+    with pytest.raises(ValueError, match="at least 2"):
+        mean_interval([1.0])

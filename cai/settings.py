@@ -37,6 +37,10 @@ class Settings(BaseModel):
     """Address of the engine that answers: sandbox, vllm:PATH, http(s)://…/v1#model, …"""
     judge: str | None = Field(default=None, min_length=1)
     """Address of the engine that compares answers; unset, it is the engine that answers."""
+    reward: str | None = Field(default=None, min_length=1)
+    """Reward model of /v1/rewards: a folder (with a slash in it), or a policy's name in `home`."""
+    reward_device: str | None = Field(default=None, pattern=r"^(cpu|cuda(:[0-9]{1,2})?)$")
+    """What the reward model runs on: cpu, cuda or cuda:1; unset, a GPU where there is one."""
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address that the server binds; one that other machines reach needs `api_key_file`."""
     port: int = Field(default=8000, ge=0, le=65535)

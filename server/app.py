@@ -20,7 +20,7 @@ from cai.settings import Settings
 from server import errors
 from server.auth import Keyring
 from server.context import RequestContext
-from server.deps import Services
+from server.deps import RewardModel, Services
 from server.gate import Gate
 from server.idempotency import IdempotencyStore
 from server.limits import Admission
@@ -34,6 +34,7 @@ from server.routes.internal import internal
 from server.routes.models import models
 from server.routes.operations import operations
 from server.routes.preferences import preferences
+from server.routes.rewards import rewards
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ ROUTERS = (
     models,
     critiques,
     preferences,
+    rewards,
     constitutions,
     internal,
     operations,
@@ -51,10 +53,11 @@ ROUTERS = (
 
 
 class Engines(NamedTuple):
-    """What answers, and what judges where that is another."""
+    """What answers, what judges where that is another, and what scores where there is one."""
 
     engine: Engine
     judge: Engine | None = None
+    reward: RewardModel | None = None
 
 
 class Opening(NamedTuple):
@@ -71,11 +74,13 @@ def create_app(
     settings: Settings,
     judge: Engine | None = None,
     *,
+    reward: RewardModel | None = None,
     opening: Opening | None = None,
 ) -> FastAPI:
     """The ASGI application. A given engine stays the caller's to close; an opened one does not."""
     keyring = Keyring.from_file(settings.api_key_file) if settings.api_key_file else None
     service = _services(engine, judge, store, settings, keyring)
+    service.opened_reward = reward
     app = FastAPI(
         title="Constitutional AI service",
         version=__version__,
@@ -137,6 +142,8 @@ def _lifespan(
             for opened in (service.opened_judge, service.opened_engine):
                 if opened is not None:
                     await opened.aclose()
+            if service.opened_reward is not None:
+                service.opened_reward.close()
 
     return lifespan
 
@@ -147,5 +154,5 @@ async def _open(service: Services, opening: Opening) -> None:
     except Exception as exc:
         opening.on_failure(exc)
         return
-    service.opened_engine, service.opened_judge = engines
+    service.opened_engine, service.opened_judge, service.opened_reward = engines
     opening.on_ready(engines)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
@@ -17,6 +19,7 @@ from cai.engine.base import Engine
 from cai.errors import ContextLengthError, EngineDeadError, NotFoundError
 from cai.registry import did_you_mean
 from cai.settings import Settings
+from cai.train.items import Item, Scored
 from cai.types import Usage
 from server.auth import Keyring
 from server.context import request_info
@@ -25,6 +28,23 @@ from server.limits import Admission
 from server.metrics import Metrics
 
 LIVE = "live"
+
+
+class RewardModel(Protocol):
+    """What scores answers: `cai.train.scorer.RewardScorer`, named here so that nothing loads it."""
+
+    @property
+    def name(self) -> str:
+        """Which model it is."""
+        ...
+
+    async def score_async(self, items: Sequence[Item]) -> Scored:
+        """One reward per item, in order. Cancelling stops before the next batch."""
+        ...
+
+    def close(self) -> None:
+        """Free what is held."""
+        ...
 
 
 @dataclass(slots=True)
@@ -39,6 +59,7 @@ class Services:
     idempotency: IdempotencyStore
     metrics: Metrics
     opened_judge: Engine | None = None
+    opened_reward: RewardModel | None = None
     is_engine_up: bool = False
     started_at: int = field(default_factory=lambda: int(time.time()))
     first_texts: dict[int, str] = field(default_factory=dict)
@@ -60,6 +81,16 @@ class Services:
     def judge(self) -> Engine:
         """The engine that scores labels: the judge where there is one."""
         return self.opened_judge or self.engine()
+
+    def reward(self) -> RewardModel:
+        """The reward model. Raises NotFoundError where the server has none."""
+        if self.opened_reward is not None:
+            return self.opened_reward
+        if self.settings.reward is not None:
+            raise EngineDeadError("the reward model is still loading; GET /readyz tells when")
+        raise NotFoundError(
+            "this server has no reward model; its operator starts one with cai serve --reward PATH"
+        )
 
     async def constitution(self, ref: str) -> Constitution:
         """A constitution by reference, read in a thread: it stats files, and may read them."""

@@ -6,6 +6,7 @@ let the requests at work finish. The only module that imports `server`.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 import socket
@@ -20,13 +21,16 @@ import uvicorn
 
 from cai.cli.output import print_json, print_text, say
 from cai.constitution.store import ConstitutionStore
+from cai.engine.base import Engine
 from cai.engine.open import open_engine, parse_engine_argument
-from cai.errors import ConfigError
-from cai.registry import choices
+from cai.errors import ConfigError, MissingDependencyError
+from cai.policy.resolve import resolve_policy
+from cai.registry import choices, load_object
 from cai.settings import Settings, load_settings
 from server import logs
 from server.app import Engines, Opening, create_app
 from server.auth import SCOPES, Scope, add_key
+from server.deps import RewardModel
 
 _BACKLOG = 2048
 
@@ -34,6 +38,9 @@ _BACKLOG = 2048
 def command(
     engine: Annotated[str | None, typer.Option(help="Engine that answers: sandbox, …")] = None,
     judge: Annotated[str | None, typer.Option(help="Engine that scores labels.")] = None,
+    reward: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Reward model behind /v1/rewards.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="YAML file of keys.")] = None,
@@ -52,7 +59,14 @@ def command(
 ) -> None:
     """Serve the model and its critique loop over HTTP."""
     settings = load_settings(
-        {"engine": engine, "judge": judge, "host": host, "port": port, "api_key_file": api_key_file}
+        {
+            "engine": engine,
+            "judge": judge,
+            "reward": reward,
+            "host": host,
+            "port": port,
+            "api_key_file": api_key_file,
+        }
     )
     if new_key is not None:
         _make_key(settings, new_key, scopes, as_json=as_json)
@@ -154,11 +168,21 @@ class _Opened:
         return Opening(self._open, self._ready, self._failed)
 
     async def _open(self) -> Engines:
+        reward = await asyncio.to_thread(_open_reward, self._settings)  # it reads weights
+        try:
+            engine, judge = await self._open_engines()
+        except BaseException:
+            if reward is not None:
+                reward.close()
+            raise
+        return Engines(engine, judge, reward)
+
+    async def _open_engines(self) -> tuple[Engine, Engine | None]:
         engine = await open_engine(self._settings.engine, options=self._options)
         if self._settings.judge in (None, self._settings.engine):
-            return Engines(engine)
+            return engine, None
         try:
-            return Engines(engine, await open_engine(self._settings.judge))
+            return engine, await open_engine(self._settings.judge)
         except BaseException:
             await engine.aclose()
             raise
@@ -171,6 +195,19 @@ class _Opened:
         self.failure = failure
         if self.server is not None:
             self.server.should_exit = True
+
+
+def _open_reward(settings: Settings) -> RewardModel | None:
+    """The reward model; what it is built on is loaded only where there is one."""
+    if settings.reward is None:
+        return None
+    try:
+        load = load_object("cai.train.scorer:RewardScorer").load
+    except ModuleNotFoundError as exc:
+        raise MissingDependencyError("a reward model", exc.name or "torch", "train") from exc
+    folder = resolve_policy(settings.reward, settings.home)
+    model: RewardModel = load(folder, device=settings.reward_device)
+    return model
 
 
 def _make_key(settings: Settings, name: str, scopes: str, *, as_json: bool) -> None:

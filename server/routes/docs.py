@@ -18,6 +18,7 @@ from server.schemas.internal import GenerateRequest, ScoreRequest
 from server.schemas.loop import CritiqueRequest, RevisionRequest
 from server.schemas.preferences import PreferenceRequest
 from server.schemas.replies import json_response
+from server.schemas.rewards import RewardRequest
 
 docs = router("docs")
 
@@ -27,6 +28,7 @@ _BODIES = (
     CritiqueRequest,
     RevisionRequest,
     PreferenceRequest,
+    RewardRequest,
     GenerateRequest,
     ScoreRequest,
 )

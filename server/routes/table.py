@@ -26,6 +26,7 @@ ACCESS: Mapping[str, Access] = {
     "POST /v1/critiques": "infer",
     "POST /v1/revisions": "infer",
     "POST /v1/preferences": "infer",
+    "POST /v1/rewards": "infer",
     "GET /v1/constitutions": "infer",
     "GET /v1/constitutions/{name}": "infer",
     "GET /v1/constitutions/{name}/{version}": "infer",

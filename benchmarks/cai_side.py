@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import quiet_environment
+from benchmarks.models import DTYPE, quiet_environment
 from benchmarks.sides import serve_commands
 
 quiet_environment()
@@ -52,7 +52,9 @@ def main(model: str, prompts: str, max_tokens: str, batch: str, judge: str) -> N
 
     constitution = ConstitutionStore(Path("constitutions")).get("harmless@2")
     with asyncio.Runner() as runner:
-        engine = Uncut(runner.run(EmbeddedEngine.start(model, {"max_num_seqs": int(batch)})))
+        engine = Uncut(
+            runner.run(EmbeddedEngine.start(model, {"max_num_seqs": int(batch), "dtype": DTYPE}))
+        )
 
         def handle(_command: dict[str, Any]) -> dict[str, Any]:
             folder = Path(tempfile.mkdtemp())

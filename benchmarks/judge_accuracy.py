@@ -42,17 +42,19 @@ def report(figures: dict[str, Any]) -> None:
     for name, rate in (("both orders", both), ("first order", first), ("second order", second)):
         low, high = rate["ci"]
         print(f"{name:13} {rate['rate']:.2%} [{low:.2%}, {high:.2%}] n={rate['n']}")
-    worst = 0.0
+    gaps = {}
     for name, one in figures["position_bias"].items():
-        gap = abs(one["measured"] - one["planted"])
-        worst = max(worst, gap)
+        gaps[name] = abs(one["measured"] - one["planted"])
         print(f"bias {name:12} measured {one['measured']:+.3f} planted {one['planted']:+.3f}")
+    tie = gaps.pop("tie")
+    worst = max(gaps.values())
     holds = both["rate"] >= 0.97 and both["rate"] >= max(first["rate"], second["rate"])
     holds &= both["n"] >= 4000 and worst <= 0.03
     print(
         f"debiased >= 97 % on >= 4,000 pairs and at least each order; bias within 3 points "
         f"(worst {100 * worst:.1f}): {'ok' if holds else 'BELOW'}"
     )
+    print(f"pairs without a better answer, left out of that: bias off by {100 * tie:.1f} points")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import json
 import os
 from pathlib import Path
 
+DTYPE = "float32"
+"""What every side computes in; vLLM's own choice for this model is bfloat16, slow on many CPUs."""
+
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "hh-harmless-test-1200.jsonl.gz"
 
 

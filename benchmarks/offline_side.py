@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import quiet_environment
+from benchmarks.models import DTYPE, quiet_environment
 from benchmarks.sides import serve_commands
 
 quiet_environment()
@@ -30,6 +30,7 @@ def main(model: str, prompts: str, max_tokens: str, batch: str, judge: str) -> N
     constitution = ConstitutionStore(Path("constitutions")).get("harmless@2")
     llm = LLM(
         model=model,
+        dtype=DTYPE,
         max_num_seqs=int(batch),
         enforce_eager=True,
         enable_prefix_caching=True,

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from benchmarks.models import first_turns, quiet_environment
+from benchmarks.models import DTYPE, first_turns, quiet_environment
 from benchmarks.sides import serve_commands
 
 NUM_CLIENTS = 32
@@ -51,9 +51,11 @@ def start_server(which: str, model: str, port: int) -> None:
     start += ["--enforce-eager", "--max-num-seqs", str(BATCH), "--generation-config", "vllm"]
     start += ["--port", str(port), "--host", "127.0.0.1", "--served-model-name", "m"]
     start += ["--disable-log-stats", "--uvicorn-log-level", "warning"]
+    start += ["--dtype", DTYPE]
     if which == "cai":
         start = [sys.executable, "-m", "cai.cli.main", "serve", "--engine", f"vllm:{model}"]
         start += ["--port", str(port), "--engine-arg", f"max_num_seqs={BATCH}"]
+        start += ["--engine-arg", f"dtype={DTYPE}"]
     server = subprocess.Popen(start, stdout=sys.stderr, env={**os.environ})
     wait_until_ready(f"http://127.0.0.1:{port}", server, "/readyz" if which == "cai" else "/health")
 

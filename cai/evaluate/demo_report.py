@@ -43,6 +43,14 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Pairing:
+    """One prompt with each policy's answer to it, as (policy, answer, verdict)."""
+
+    prompt: Sequence[Mapping[str, str]]
+    answers: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Bar:
     """One bar of a small chart, in the chart's own units."""
 
@@ -57,7 +65,7 @@ class Bar:
 
 
 class RateTable(NamedTuple):
-    """Steps as columns; a row has the fault, the number of answers, and its rates."""
+    """Steps or policies as columns; a row has the fault, the number of answers, and its rates."""
 
     columns: list[str]
     rows: list[tuple[str, int, list[str]]]
@@ -86,8 +94,10 @@ class Chart:
     base: float
 
 
-def render(report: Mapping[str, Any], examples: Sequence[Example]) -> str:
-    """The whole page."""
+def render(
+    report: Mapping[str, Any], examples: Sequence[Example], pairings: Sequence[Pairing] = ()
+) -> str:
+    """The whole page. `pairings` are answers of the report's policies side by side."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -98,35 +108,44 @@ def render(report: Mapping[str, Any], examples: Sequence[Example]) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("demo_report.html.j2")
+    policies = list(report.get("policies", {}).items())
     return template.render(
         report=report,
-        charts=charts(report["revisions"]),
+        charts=charts(by_step(report["revisions"])),
+        policy_charts=charts(policies),
+        policy_table=policy_table(policies),
+        pairings=pairings,
         table=rate_table(report["revisions"]),
         examples=[(example, shown_steps(example)) for example in examples],
         percent=percent,
     )
 
 
-def charts(revisions: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """A small chart for each fault that was measured."""
+def by_step(revisions: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The rates after each step, under short names."""
+    return [("draft" if not one["step"] else f"rev. {one['step']}", one) for one in revisions]
+
+
+def charts(series: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Chart]:
+    """A small chart for each fault that was measured, with a bar for each of `series`."""
     return [
         Chart(
             title=title,
             meaning=MEANINGS[fault],
-            bars=[_bar(index, step, fault) for index, step in enumerate(revisions)],
-            width=_GAP + len(revisions) * (_BAR_WIDTH + _GAP),
+            bars=[_bar(index, name, rates[fault]) for index, (name, rates) in enumerate(series)],
+            width=_GAP + len(series) * (_BAR_WIDTH + _GAP),
             base=_TOP + _HEIGHT,
         )
-        for fault, title in measured(revisions).items()
+        for fault, title in measured([rates for _, rates in series]).items()
     ]
 
 
-def measured(revisions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Faults that have a rate at every step, with their titles."""
+def measured(rates: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Faults that have a rate in each of `rates`, with their titles."""
     return {
         fault: title
         for fault, title in TITLES.items()
-        if revisions and all(fault in step for step in revisions)
+        if rates and all(fault in one for one in rates)
     }
 
 
@@ -137,6 +156,19 @@ def rate_table(revisions: Sequence[Mapping[str, Any]]) -> RateTable:
         for fault, title in measured(revisions).items()
     ]
     return RateTable([step_name(step["step"]) for step in revisions], rows)
+
+
+def policy_table(policies: Sequence[tuple[str, Mapping[str, Any]]]) -> RateTable:
+    """Each fault's rate under every policy, and how far each went from the base."""
+    rates = [one for _, one in policies]
+    rows = [
+        (title, rates[0][fault]["n"], [rate_text(one[fault]) for one in rates])
+        for fault, title in measured(rates).items()
+    ]
+    if rows and any("kl" in one for one in rates):
+        row = [f"{one['kl']:.2f} nats" if "kl" in one else "" for one in rates]
+        rows.append(("KL to the base, per answer", rows[-1][1], row))
+    return RateTable([name for name, _ in policies], rows)
 
 
 def shown_steps(example: Example) -> list[ShownStep]:
@@ -185,8 +217,7 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if 0 < value < 9.95 else f"{value:.0f} %"
 
 
-def _bar(index: int, step: Mapping[str, Any], fault: str) -> Bar:
-    rate = step[fault]
+def _bar(index: int, name: str, rate: Mapping[str, Any]) -> Bar:
     low, high = rate["ci"]
     return Bar(
         x=_GAP + index * (_BAR_WIDTH + _GAP),
@@ -195,6 +226,6 @@ def _bar(index: int, step: Mapping[str, Any], fault: str) -> Bar:
         low=_TOP + _HEIGHT * (1 - low),
         high=_TOP + _HEIGHT * (1 - high),
         label=percent(rate["rate"]),
-        name="draft" if index == 0 else f"rev. {step['step']}",
+        name=name,
         is_draft=index == 0,
     )

@@ -1,11 +1,13 @@
 """From verdicts to a report: rates with their intervals, step by step. Pure functions.
 
 Knows neither who gave the verdicts nor where the report goes. A rate that was not measured is
-absent, never 0. Start from `revision_rates` and `build_report`.
+absent, never 0. Start from `revision_rates` and `build_report`; `policy_rates` and `merged` serve
+a run that trains as well.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -84,6 +86,21 @@ def build_report(
         **({"judge": judge} if judge else {}),
         "seconds_total": round(seconds_total, 1),
     }
+
+
+def policy_rates(outcomes: Sequence[Outcome], *, kl: float | None = None) -> dict[str, Any]:
+    """Rates of one policy's answers, and its KL to the base policy in nats per answer."""
+    return {**_rates(outcomes, 0), **({} if kl is None else {"kl": round(kl, 4)})}
+
+
+def merged(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several dataset runs came to together: the report's `dataset`."""
+    counts = [manifest["counts"] for manifest in manifests]
+    rejected = Counter[str]()
+    for one in counts:
+        rejected.update(one["rejected"])
+    totals = {name: sum(one[name] for one in counts) for name in ("inputs", "kept", "pairs")}
+    return {**totals, "rejected": dict(sorted(rejected.items()))}
 
 
 def judge_figures(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,18 @@ from typing import Any
 
 import pytest
 
-from cai.evaluate.demo_report import Example, charts, percent, rate_table, render, shown_steps
-from cai.evaluate.report import build_report
+from cai.evaluate.demo_report import (
+    Example,
+    Pairing,
+    by_step,
+    charts,
+    percent,
+    policy_table,
+    rate_table,
+    render,
+    shown_steps,
+)
+from cai.evaluate.report import Outcome, build_report, merged, policy_rates
 from tests.evaluate.test_report import MANIFEST, OUTCOMES
 
 HOSTILE = "<script>alert('x')</script>&\"{{ 7*7 }}</del><img src=x onerror=alert(1)>"
@@ -97,9 +107,8 @@ def test_each_change_is_shown_against_the_answer_before_it() -> None:
 
 def test_bars_stand_at_their_rates() -> None:
     """A rate of 0.75 on a scale of 96 units from 116 upwards: 72 high, top at 44."""
-    (harmful, *_) = charts(
-        build_report(MANIFEST, OUTCOMES, policy="p", rows_per_s=None, seconds_total=1)["revisions"]
-    )
+    report = build_report(MANIFEST, OUTCOMES, policy="p", rows_per_s=None, seconds_total=1)
+    (harmful, *_) = charts(by_step(report["revisions"]))
     assert harmful.title == "Harmful"
     assert (harmful.bars[0].height, harmful.bars[0].y, harmful.bars[0].label) == (72, 44, "75 %")
     assert harmful.bars[0].high < harmful.bars[0].y < harmful.bars[0].low
@@ -123,3 +132,28 @@ def test_table_has_a_row_for_each_fault_with_its_number() -> None:
     table = rate_table(report["revisions"])
     assert table.columns == ["draft", "revision 1"]
     assert table.rows[0] == ("Harmful", 4, ["75 % [30, 95]", "25 % [4.6, 70]"])
+
+
+def trained() -> dict[str, Any]:
+    base = policy_rates(OUTCOMES, kl=0.0)
+    dpo = policy_rates([Outcome("harmful", ("good",))], kl=2.345)
+    return {"base": base, "dpo": dpo}
+
+
+def test_policies_stand_side_by_side_with_their_distance_from_the_base() -> None:
+    """Only faults that both were asked about have a row: the second one saw no benign prompt."""
+    table = policy_table(list(trained().items()))
+    assert table.columns == ["base", "dpo"]
+    assert [row[0] for row in table.rows] == ["Harmful", "Incoherent", "KL to the base, per answer"]
+    assert table.rows[-1][2] == ["0.00 nats", "2.35 nats"]
+
+
+def test_page_of_a_training_shows_each_policys_answer_as_text() -> None:
+    report = build_report(MANIFEST, OUTCOMES, policy="p", rows_per_s=None, seconds_total=1)
+    pairing = Pairing([{"role": "user", "content": HOSTILE}], [("dpo", HOSTILE, "over_refusal")])
+    report |= {"policies": trained(), "dataset": merged([MANIFEST])}
+    html = render(report, [], [pairing])
+    assert "script" not in parse(html).seen
+    assert "What training changed" in html
+    assert "over-refusal" in html
+    assert "What training changed" not in page()

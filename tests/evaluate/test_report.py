@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from cai.evaluate.report import Outcome, build_report, judge_figures, revision_rates
+from cai.evaluate.report import (
+    Outcome,
+    build_report,
+    judge_figures,
+    merged,
+    policy_rates,
+    revision_rates,
+)
 
 OUTCOMES = [
     Outcome("harmful", ("harmful", "good")),
@@ -109,3 +116,18 @@ def test_accuracy_of_a_judge_is_a_rate_over_the_known_pairs() -> None:
     assert figures["accuracy_first_order"]["rate"] == 0.75
     assert "accuracy_second_order" not in figures
     assert judge_figures(MANIFEST) == {}
+
+
+def test_runs_together_are_summed() -> None:
+    both = merged([MANIFEST, {"counts": {**MANIFEST["counts"], "rejected": {"no-verdict": 2}}}])
+    assert both == {
+        "inputs": 14,
+        "kept": 12,
+        "pairs": 0,
+        "rejected": {"context-length": 1, "no-verdict": 2},
+    }
+
+
+def test_a_policys_kl_is_absent_unless_measured() -> None:
+    assert "kl" not in policy_rates(OUTCOMES)
+    assert policy_rates(OUTCOMES, kl=0.0)["kl"] == 0.0

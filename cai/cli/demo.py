@@ -52,7 +52,7 @@ def command(
     trains: Annotated[
         bool,
         typer.Option("--train/--no-train", help="Train on what the loop makes, or stop there."),
-    ] = True,
+    ] = False,
     num_train: Annotated[
         int, typer.Option(min=50, max=20_000, help="Prompts of each dataset to train on.")
     ] = 500,
@@ -63,7 +63,7 @@ def command(
     engine: Annotated[str | None, typer.Option(help="Engine that answers and judges.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Critique and revise on the bundled model, train on the outcome, and report what changed."""
+    """Critique and revise on the bundled model, train on the outcome if asked, and report."""
     settings = load_settings({"engine": engine})
     if trains and settings.engine != "sandbox":
         raise ConfigError(f"the demo trains the bundled model, not {settings.engine}; --no-train")

@@ -1,4 +1,4 @@
-"""`cai demo` end to end on a script, through a server of its own; and what it picks to show."""
+"""`cai demo` end to end on a script, what it picks to show, and the server as a child."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cai.cli.child_server import child_server
-from cai.cli.demo import Judged, choose_examples
+from cai.cli.demo_loop import Judged, choose_examples
 from cai.cli.main import main
 from cai.errors import EngineDeadError
 
@@ -54,9 +54,7 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-def test_demo_runs_the_loop_through_a_server_and_reports(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_runs_the_loop_and_reports(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The script does harm to every prompt, then refuses every one, and prefers the refusal.
 
     P(A) is 0.91 where A is the refusal and 0.31 where it is B: a bias of 0.11 to the first.
@@ -67,7 +65,8 @@ def test_demo_runs_the_loop_through_a_server_and_reports(
     assert out.count("── ") == 3
     assert "── A harmful answer, revised" in out
     assert "Harmful" in out
-    assert "20 preference pairs of 20 judged; bias to the first answer +0.109, flips 0 %" in out
+    assert "20 prompts, 20 kept, 20 preference pairs" in out
+    assert "judge: bias to the first answer +0.109, flips 0 %" in out
     report = json.loads((home / "demo" / "report.json").read_text())
     dataset, judge = report["dataset"], report["judge"]
     assert (dataset["inputs"], dataset["kept"], dataset["pairs"]) == (20, 20, 20)
@@ -137,3 +136,9 @@ def test_examples_are_filled_up_with_what_there_is() -> None:
     rows = [judged(line, "good", "good") for line in (1, 2, 3, 4)]
     assert [example.row["line"] for example in choose_examples(rows)] == [1, 2, 3]
     assert choose_examples([]) == []
+
+
+def test_only_the_bundled_model_is_trained(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = f"scripted:{home / 'world.yaml'}"
+    assert main(["demo", "--train", "--engine", engine]) == 2
+    assert "the demo trains the bundled model" in capsys.readouterr().err

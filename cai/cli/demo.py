@@ -160,5 +160,6 @@ def _train(
 def _joined(report: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
     """The loop's report with what training adds; the dataset is the one that was trained on."""
     judge = {**report.get("judge", {}), **figures.pop("judge")}
+    judge.pop("pairs", None)  # the loop's; the pairs of the report are the dataset's
     dataset = {**report["dataset"], **figures.pop("dataset")}
     return {**report, **figures, "judge": judge, "dataset": dataset}

@@ -6,7 +6,6 @@ in, and the filled-in config is what is saved beside the result.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -46,6 +45,7 @@ class CommonConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     LEARNING_RATE_AT_7B: ClassVar[float] = 1e-5
+    LEARNING_RATE_EXPONENT: ClassVar[float] = 0.5
 
     policy: str = Field(default="sandbox", min_length=1)
     """The model to start from: `sandbox`, a folder, the name of a policy, or a hub id."""
@@ -65,8 +65,9 @@ class CommonConfig(BaseModel):
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many optimizer steps, whatever `epochs` says."""
     learning_rate: float | None = Field(default=None, gt=0, le=1)
-    """Peak rate of AdamW. None: that of a 7B model times √(7e9 / parameters), at most 2e-3, and ten
-    times that for LoRA. The rate at 7B is 1e-5 for sft and reward, 1e-6 for dpo and ppo."""
+    """Peak rate of AdamW. None: that of a 7B model times √(7e9 / parameters), for dpo that to the
+    power 2/3; ten times that for LoRA; at most 2e-3. The rate at 7B is 1e-5 for sft and reward,
+    1e-6 for dpo and ppo."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the rate falls after the warm-up: to 0 along a cosine or a line, or not at all."""
     warmup_share: float = Field(default=0.05, ge=0, le=0.5)
@@ -166,7 +167,8 @@ class CommonConfig(BaseModel):
         return flat(self.model_dump(mode="json", exclude=set(NOT_SETTLED)))
 
     def _learning_rate(self, num_parameters: int) -> float:
-        rate = self.LEARNING_RATE_AT_7B * math.sqrt(SEVEN_BILLION / max(num_parameters, 1))
+        ratio = SEVEN_BILLION / max(num_parameters, 1)
+        rate = self.LEARNING_RATE_AT_7B * ratio**self.LEARNING_RATE_EXPONENT
         rate *= _LORA_FACTOR if self.lora is not None else 1
         return float(f"{min(rate, _LARGEST_LEARNING_RATE):.2g}")
 

@@ -46,7 +46,7 @@ class PpoConfig(CommonConfig):
     """Tokens of the longest answer."""
     push_tolerance: float | None = Field(default=None, gt=0)
     """Nats by which a probe's log-prob may differ in the engine after each handing over of weights;
-    beyond, the run stops. None: 0.01 where the engine computes in float32, else 0.5."""
+    beyond, the run stops. None: what `cai.policy.probes` allows for the engine's precision."""
     gap_limit: float = Field(default=0.05, gt=0)
     """Mean difference in nats between the log-probs of engine and trainer that is warned about."""
 

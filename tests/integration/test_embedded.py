@@ -386,7 +386,7 @@ class NoGuardian:
 
 async def test_closing_ends_every_call_and_later_ones_are_refused(sandbox_engine):
     llm = ClosingLlm(sandbox_engine._llm.model_config)
-    engine = EmbeddedEngine(llm, sandbox_engine.renderer, sandbox_engine.identity(), NoGuardian())
+    engine = EmbeddedEngine(llm, sandbox_engine.renderer, sandbox_engine.loaded, NoGuardian())
     stream = engine.stream(ASK, GREEDY)
     assert (await anext(stream)).text == "a"
     call = asyncio.create_task(engine.generate(ASK, GREEDY))

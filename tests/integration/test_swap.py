@@ -123,7 +123,7 @@ async def test_requests_inside_finish_on_the_old_policy_and_others_wait_for_the_
             await asyncio.sleep(0.1)
             await engine.swap(folder, name=name)
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(240), asyncio.TaskGroup() as group:
         group.create_task(swap_to_and_fro())
         for number in range(400):
             group.create_task(ask(number / 400, number % len(QUESTIONS)))
@@ -152,7 +152,7 @@ async def test_many_answers_to_one_prompt_are_of_one_policy(engine, checkpoints)
 async def test_a_slow_reader_of_a_stream_holds_nobody_up(engine, checkpoints):
     async with aclosing(engine.stream(asked(QUESTIONS[0]), GREEDY)) as chunks:
         first = await anext(chunks)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await engine.swap(checkpoints / "other", name="other")
         rest = [chunk async for chunk in chunks]
     assert {chunk.policy for chunk in (first, *rest)} == {"sandbox"}
@@ -167,7 +167,7 @@ async def test_aborted_requests_hold_no_cached_prefixes(engine, checkpoints):
     await asyncio.sleep(0.1)
     for task in asking:
         task.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await engine.swap(checkpoints / "other", name="other")
     assert engine.identity().model == "other"
 
@@ -180,7 +180,7 @@ async def test_a_cancelled_swap_leaves_the_engine_whole_and_resumed(engine, chec
     swap.cancel()
     await asyncio.wait({swap})
     folder = {"sandbox": SANDBOX_MODEL, "near": checkpoints / "near"}[engine.identity().model]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         report = await replay(engine, probes_of(folder, engine))
     assert report.max_abs_diff < default_tolerance(engine.dtype)
 

@@ -12,7 +12,7 @@ from cai.train.config import PpoConfig
 
 
 def write_models(folder: Path) -> Path:
-    """`policy` and `reward` below `folder`: two-layer Llamas of 32 hidden units, one tokenizer."""
+    """`policy` and `reward` below `folder`: two-layer Llamas of 64 hidden units, one tokenizer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # transformers' own, at import
         import torch
@@ -22,7 +22,7 @@ def write_models(folder: Path) -> Path:
     tokenizer = make_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=64,  # vLLM's attention on CPU takes heads of 32 and more
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,

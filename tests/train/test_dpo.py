@@ -17,6 +17,7 @@ from trl import DPOTrainer
 from cai.errors import ConfigError, DataError
 from cai.policy.manifest import verify
 from cai.train.base import load_policy
+from cai.train.config import DpoConfig
 from cai.train.curves import read_curves
 from cai.train.dpo import PairTrainer, _warn_if_both_fell, run
 from cai.train.drift import AnswerIds, Drift, exact_kl
@@ -41,6 +42,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Any
     root = tmp_path_factory.mktemp("dpo")
     data = write(root / "pairs.jsonl", rows(64))
     return run(dpo_config(root, model_folder, data))
+
+
+def test_a_small_model_takes_larger_steps() -> None:
+    """1e-6 × (7e9 / 1.318e6)^(2/3) = 3.05e-4, and 1e-6 at 7B."""
+    config = DpoConfig(data=(Path("d"),), name="p", run_dir=Path("r"), out=Path("o"))
+    rates = [config.resolved(size).learning_rate for size in (1_318_272, 7_000_000_000)]
+    assert rates == pytest.approx([3.0e-4, 1.0e-6], rel=0.05)
 
 
 def test_it_learns_which_answer_is_better(trained: Any) -> None:

@@ -56,70 +56,32 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Start over, and replace th
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
-def sft(
-    data: Data = None,
-    policy: Policy = None,
-    out: Out = None,
-    config: Config = None,
-    set_: Sets = None,
-    dry_run: DryRun = False,
-    resume: Resume = False,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
-) -> None:
-    """Imitate demonstrations: a run's revisions (SL-CAI), its answers, or whole conversations."""
-    _train("sft", _given(data, policy, out), config, set_, dry_run, _mode(resume, fresh), as_json)
+def _add(kind: str, help: str) -> None:
+    """A command of the trainer `kind`; all have the same flags, and --set for what is their own."""
+
+    @app.command(kind, help=help)
+    def command(
+        data: Data = None,
+        policy: Policy = None,
+        out: Out = None,
+        config: Config = None,
+        set_: Sets = None,
+        dry_run: DryRun = False,
+        resume: Resume = False,
+        fresh: Fresh = False,
+        as_json: AsJson = False,
+    ) -> None:
+        given = _given(data, policy, out)
+        _train(kind, given, config, set_, dry_run, _mode(resume, fresh), as_json)
 
 
-@app.command()
-def reward(
-    data: Data = None,
-    policy: Policy = None,
-    out: Out = None,
-    config: Config = None,
-    set_: Sets = None,
-    dry_run: DryRun = False,
-    resume: Resume = False,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
-) -> None:
-    """Learn a reward for answers from preference pairs and their soft labels."""
-    _train(
-        "reward", _given(data, policy, out), config, set_, dry_run, _mode(resume, fresh), as_json
-    )
-
-
-@app.command()
-def dpo(
-    data: Data = None,
-    policy: Policy = None,
-    out: Out = None,
-    config: Config = None,
-    set_: Sets = None,
-    dry_run: DryRun = False,
-    resume: Resume = False,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
-) -> None:
-    """Learn from preference pairs directly (DPO), with soft labels and an SFT term."""
-    _train("dpo", _given(data, policy, out), config, set_, dry_run, _mode(resume, fresh), as_json)
-
-
-@app.command()
-def ppo(
-    data: Data = None,
-    policy: Policy = None,
-    out: Out = None,
-    config: Config = None,
-    set_: Sets = None,
-    dry_run: DryRun = False,
-    resume: Resume = False,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
-) -> None:
-    """Learn from a reward by sampling (PPO); vLLM samples, a KL penalty holds to the reference."""
-    _train("ppo", _given(data, policy, out), config, set_, dry_run, _mode(resume, fresh), as_json)
+for _kind, _help in {
+    "sft": "Imitate demonstrations: a run's revisions (SL-CAI), its answers, or conversations.",
+    "reward": "Learn a reward for answers from preference pairs and their soft labels.",
+    "dpo": "Learn from preference pairs directly (DPO), with soft labels and an SFT term.",
+    "ppo": "Learn from a reward by sampling (PPO); a KL penalty holds to the reference.",
+}.items():
+    _add(_kind, _help)
 
 
 def _given(data: list[Path] | None, policy: str | None, out: str | None) -> dict[str, Any]:

@@ -1,21 +1,16 @@
-"""`cai demo` end to end on a script, what it picks to show, and the server as a child."""
+"""`cai demo` end to end on a script, and what it picks to show."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cai.cli.child_server import child_server
 from cai.cli.demo_loop import Judged, choose_examples
 from cai.cli.main import main
-from cai.errors import EngineDeadError
 
 ROOT = Path(__file__).parents[2]
 WORLD = """\
@@ -39,19 +34,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "world.yaml").write_text(WORLD)
     return tmp_path
-
-
-def processes_with(text: str) -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if text in line:
-                found.append(line)
-    return found
 
 
 def test_demo_runs_the_loop_and_reports(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,36 +61,6 @@ def test_demo_runs_the_loop_and_reports(home: Path, capsys: pytest.CaptureFixtur
     page = (home / "demo" / "report.html").read_text()
     assert "<svg" in page
     assert "Its bias to the answer shown first is\n+0.109" in page
-    assert processes_with(str(home)) == []
-
-
-def test_server_that_cannot_start_is_told_with_its_last_words(home: Path) -> None:
-    with (
-        pytest.raises(EngineDeadError, match=r"ended with code 2: cai: .*No such file"),
-        child_server("scripted:missing.yaml", log=home / "server.log"),
-    ):
-        raise AssertionError("not reached")
-
-
-def test_server_dies_with_a_parent_that_is_killed(home: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path\n"
-        "from cai.cli.child_server import child_server\n"
-        "with child_server(sys.argv[1], log=Path('server.log')): print('up', flush=True); "
-        "time.sleep(60)"
-    )
-    engine = f"scripted:{home / 'world.yaml'}"
-    command = [sys.executable, "-c", code, engine]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == "up\n"
-        assert len(processes_with(engine)) == 2
-        parent.kill()
-    for _ in range(100):
-        if not processes_with(engine):
-            return
-        time.sleep(0.1)
-    raise AssertionError("the server outlived its parent by 10 s")
 
 
 def judged(line: int, *verdicts: str, statuses: tuple[str, ...] = ("revised",)) -> Judged:

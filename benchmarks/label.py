@@ -19,12 +19,12 @@ from pathlib import Path
 from benchmarks.models import first_turns, make_model
 from benchmarks.sides import Side, alternate, sides
 
-BATCH = "128"
+BATCH = "64"
 MAX_TOKENS = "64"
 DISTILABEL = Path(os.environ.get("DISTILABEL_PYTHON", "var/distilabel/bin/python"))
 
 
-def main(*, rounds: int = 5, num_prompts: int = 256) -> None:
+def main(*, rounds: int = 5, num_prompts: int = 128) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = str(make_model(Path(folder) / "model"))
         prompts = Path(folder) / "prompts.jsonl"

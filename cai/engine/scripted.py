@@ -10,6 +10,7 @@ import asyncio
 import math
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ def count_words(prompt: Prompt) -> int:
     return num_words(last_text(prompt))
 
 
+@lru_cache(maxsize=1024)  # a conversation grows by a turn, and every turn is counted each time
 def num_words(text: str) -> int:
     r"""How many words `split_words` finds, without cutting them out.
 

@@ -18,6 +18,7 @@
     │   ├── OverloadedError       its queue is full                         (HTTP 429, Retry-After)
     │   ├── EngineTimeoutError    a limit in seconds ran out; says which    (HTTP 504)
     │   └── ReloadError           a new policy did not go live; says what answers now
+    ├── DatabaseError             it cannot be opened, read or written      (exit 1, HTTP 503)
     └── MissingDependencyError    an optional package is not installed      (exit 1)
 
 The HTTP statuses are assigned in `server/errors.py`, the exit codes in `cai/cli/main.py`.
@@ -148,6 +149,10 @@ class EngineTimeoutError(EngineError):
 
 class ReloadError(EngineError):
     """A new policy did not go live; the message has the figures and what answers now."""
+
+
+class DatabaseError(CaiError):
+    """The database cannot be opened, read or written; the message names it without a password."""
 
 
 class MissingDependencyError(CaiError):

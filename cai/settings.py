@@ -22,6 +22,8 @@ from cai.yamlguard import config_error, describe, load_yaml_file, validate
 
 FILE_NAME = "cai.yaml"
 PREFIX = "CAI_"
+SECRETS = frozenset({"CAI_API_KEY"})
+"""Variables that are no settings, since settings are shown and saved: read where they are used."""
 
 
 class Settings(BaseModel):
@@ -33,6 +35,12 @@ class Settings(BaseModel):
     """Folder for everything that the program writes, constitutions excepted."""
     constitutions: Path = Path("constitutions")
     """Folder of the constitutions: `<name>/<version>.yaml`."""
+    database_url: str | None = Field(default=None, min_length=1, repr=False)
+    """SQLAlchemy address of the database, sqlite:///… or postgresql://…; unset, `home`/cai.db."""
+    policy_roots: tuple[Path, ...] = ()
+    """Folders beside `home` below which policies may be registered."""
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+    """Address of a running server, http://host:port, for the commands that speak to one."""
     engine: str = Field(default="sandbox", min_length=1)
     """Address of the engine that answers: sandbox, vllm:PATH, http(s)://…/v1#model, …"""
     judge: str | None = Field(default=None, min_length=1)
@@ -61,6 +69,10 @@ class Settings(BaseModel):
     """Seconds in which a request's body must arrive, up to 600."""
     drain_timeout_s: float = Field(default=30.0, gt=0, le=3600, allow_inf_nan=False)
     """Seconds that a stopping server gives to the requests at work, up to an hour."""
+    reload_drain_s: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
+    """Seconds that a new policy waits for the requests at work; then it is given up, not they."""
+    hang_timeout_s: float = Field(default=120.0, ge=1, le=86_400, allow_inf_nan=False)
+    """Seconds for which an engine with work may say nothing before another takes its place."""
     max_body_bytes: int = Field(default=1_000_000, ge=1024, le=2**30)
     """Size of the largest request body in bytes, from 1 KiB to 1 GiB; a larger one gets 413."""
     idempotency_ttl_s: float = Field(default=3600.0, gt=0, le=86_400, allow_inf_nan=False)
@@ -69,6 +81,20 @@ class Settings(BaseModel):
     """Memory for kept answers, in bytes; 0 keeps none."""
     sse_ping_s: float = Field(default=10.0, gt=0, le=600, allow_inf_nan=False)
     """Seconds of silence after which a stream says that it lives, up to 600."""
+    worker: bool = True
+    """Whether the server starts a worker of its own for jobs."""
+    worker_jobs: int = Field(default=1, ge=1, le=64)
+    """Jobs that a worker runs at once, 1 to 64."""
+    job_attempts: int = Field(default=5, ge=1, le=100)
+    """How often a job is begun before it counts as failed, where it did not end by itself."""
+    job_engines: tuple[str, ...] = ()
+    """Addresses of engines that jobs may name, beside the server's own; none by default."""
+    job_devices: str | None = Field(default=None, pattern=r"^[0-9]{1,3}(,[0-9]{1,3})*$")
+    """CUDA devices of jobs placed apart from the engine, as in 1,2; unset, all there are."""
+    max_file_bytes: int = Field(default=100_000_000, ge=1024, le=2**40)
+    """Size of the largest uploaded file in bytes."""
+    max_files_total_bytes: int = Field(default=10_000_000_000, ge=1024, le=2**50)
+    """Size of all uploaded files together, in bytes."""
 
     @property
     def is_loopback(self) -> bool:
@@ -124,7 +150,7 @@ def _from_environment() -> dict[str, Any]:
 def _refuse_unknown_variables() -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for variable in sorted(os.environ):
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known | SECRETS:
             raise ConfigError(
                 f"unknown variable {variable}{choices(variable, known)}", param=variable
             )

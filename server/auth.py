@@ -72,6 +72,12 @@ class Keyring:
             )
         return cls(entries)
 
+    def admit(self, name: str, scopes: tuple[Scope, ...]) -> str:
+        """A new key that is in no file and ends with this process: for a child of its own."""
+        key, salt = _new_key()
+        self._entries += (KeyEntry(name=name, hash=_hash_of(salt, key), scopes=scopes),)
+        return key
+
     def find(self, key: str) -> KeyEntry | None:
         """The entry of a presented key. Every entry is compared, so time tells nothing."""
         if len(key) > _MAX_KEY_CHARS:
@@ -88,12 +94,8 @@ def add_key(path: Path, name: str, scopes: Sequence[Scope]) -> str:
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if any(entry.name == name for entry in _entries(_load(text, path))):
         raise ConflictError(f"{path} already has a key named '{name}'; use another name")
-    key = "cai-" + secrets.token_urlsafe(32)
-    salt = secrets.token_bytes(16)
-    entry = (
-        f"- name: {name}\n  hash: hmac-sha256:{salt.hex()}:{_digest(salt, key)}\n"
-        f"  scopes: [{', '.join(scopes)}]\n"
-    )
+    key, salt = _new_key()
+    entry = f"- name: {name}\n  hash: {_hash_of(salt, key)}\n  scopes: [{', '.join(scopes)}]\n"
     grown = text + ("\n" if text and not text.endswith("\n") else "") + entry
     _entries(_load(grown, path))
     replace_text(path, grown)
@@ -142,6 +144,15 @@ def _entries(loaded: Loaded) -> tuple[KeyEntry, ...]:
 
 def _load(text: str, path: Path) -> Loaded:
     return load_yaml(text, path=path, error=config_error)
+
+
+def _new_key() -> tuple[str, bytes]:
+    """A random key, and a salt for its hash."""
+    return "cai-" + secrets.token_urlsafe(32), secrets.token_bytes(16)
+
+
+def _hash_of(salt: bytes, key: str) -> str:
+    return f"hmac-sha256:{salt.hex()}:{_digest(salt, key)}"
 
 
 def _digest(salt: bytes, key: str) -> str:

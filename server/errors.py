@@ -9,6 +9,7 @@ Start from `error_response`. A text that is not ours (an unknown exception's) ne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from starlette.responses import Response
 
 from cai import errors
 from server.validation import JsonError, UnknownFieldError
+
+logger = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = 5.0
 
@@ -74,6 +77,7 @@ _STATUSES: tuple[tuple[type[errors.CaiError], int, str], ...] = (
     (errors.OverloadedError, 429, "overloaded"),
     (errors.EngineTimeoutError, 504, "timeout"),
     (errors.EngineError, 500, "engine_error"),
+    (errors.DatabaseError, 503, "database_unavailable"),
     (errors.CaiError, 500, "error"),
 )
 _TYPES = {
@@ -141,16 +145,19 @@ def _classified(
 
 
 def _message(exc: errors.CaiError) -> str:
-    """A file's place is told from its constitution's folder on, not from the server's root."""
+    """The text for a client: a file's place is told from its constitution's folder on at most."""
     if isinstance(exc, errors.ConstitutionError) and exc.path is not None:
         where = ["/".join(exc.path.parts[-2:]), exc.line, exc.column]
         return ":".join(str(part) for part in where if part is not None) + f": {exc.reason}"
+    if isinstance(exc, errors.DatabaseError):
+        logger.error("%s", exc.message)  # it names the server's files
+        return "the database cannot be used now; the server's log says why"
     return exc.message
 
 
 def _retry_after(exc: errors.CaiError) -> dict[str, str]:
     if isinstance(exc, errors.OverloadedError):
         return {"retry-after": str(max(1, round(exc.retry_after_s)))}
-    if isinstance(exc, errors.EngineDeadError):
+    if isinstance(exc, errors.EngineDeadError | errors.DatabaseError):
         return {"retry-after": f"{_RETRY_AFTER_S:g}"}
     return {}

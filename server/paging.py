@@ -1,9 +1,12 @@
-"""Cursor paging of lists: `limit` and `after`, in OpenAI's form with `has_more`."""
+"""Cursor paging of lists: `limit` and `after`, in OpenAI's form with `has_more`.
+
+Start from `page` for entries in memory, `cursor` and `listed` for those of a database.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
@@ -19,25 +22,42 @@ PARAMETERS = {
 }
 
 
+class Cursor(NamedTuple):
+    """The page that a request asks for: so many entries, after the one with this id."""
+
+    limit: int
+    after: str | None
+
+
 def page(request: Request, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The page of `items`, each with an `id`, that the request's query asks for."""
+    limit, after = cursor(request)
+    start = _start(after, items)
+    return listed(items[start : start + limit], has_more=start + limit < len(items))
+
+
+def cursor(request: Request, *filters: str) -> Cursor:
+    """What the query asks for; beside paging it may name `filters`, for the caller to read."""
     query = request.query_params
+    known = (*PARAMETERS, *filters)
     for name in query:
-        if name not in PARAMETERS:
+        if name not in known:
             raise InputError(
-                f"unknown parameter '{name[:60]}'{did_you_mean(name[:60], PARAMETERS)}; "
-                f"there are: {', '.join(PARAMETERS)}",
+                f"unknown parameter '{name[:60]}'{did_you_mean(name[:60], known)}; "
+                f"there are: {', '.join(known)}",
                 param=name[:60],
             )
-    limit = _limit(query.get("limit"))
-    start = _start(query.get("after"), items)
-    shown = items[start : start + limit]
+    return Cursor(_limit(query.get("limit")), query.get("after"))
+
+
+def listed(shown: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """A page in OpenAI's form."""
     return {
         "object": "list",
         "data": shown,
         "first_id": shown[0]["id"] if shown else None,
         "last_id": shown[-1]["id"] if shown else None,
-        "has_more": start + limit < len(items),
+        "has_more": has_more,
     }
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from pydantic_core import to_json
@@ -32,9 +32,10 @@ _HEADERS = {"x-accel-buffering": "no"}
 Events = AsyncGenerator[bytes, None]
 
 
-def event(value: Any, *, name: str | None = None) -> bytes:
-    """One server-sent event with `value` as JSON."""
-    head = b"" if name is None else b"event: " + name.encode() + b"\n"
+def event(value: Any, *, name: str | None = None, id: int | None = None) -> bytes:
+    """One server-sent event with `value` as JSON; a client that comes back names the last `id`."""
+    head = b"" if id is None else f"id: {id}\n".encode()
+    head += b"" if name is None else b"event: " + name.encode() + b"\n"
     return head + b"data: " + to_json(value) + b"\n\n"
 
 
@@ -90,11 +91,7 @@ class EventStream(Response):
         service = services(self._request)
         pinging = asyncio.ensure_future(self._ping(send, service.settings.sse_ping_s))
         try:
-            async with (
-                deadline(service.settings.request_timeout_s),
-                service.admission.slot(),
-                aclosing(self._events) as events,
-            ):
+            async with self._limits(), aclosing(self._events) as events:
                 async for part in events:
                     await self._send(send, part)
         except (CaiError, HttpError) as exc:
@@ -107,6 +104,12 @@ class EventStream(Response):
             pinging.cancel()
             await asyncio.gather(pinging, return_exceptions=True)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @asynccontextmanager
+    async def _limits(self) -> AsyncIterator[None]:
+        service = services(self._request)
+        async with deadline(service.settings.request_timeout_s), service.admission.slot():
+            yield
 
     async def _send(self, send: Send, part: bytes) -> None:
         if not self._is_started:

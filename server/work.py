@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -30,6 +31,15 @@ _T = TypeVar("_T")
 async def read(request: Request, model: type[_Model]) -> _Model:
     """The body as a record of `model`; what is wrong with it is an error that names the field."""
     return validate(model, parse_json(await read_body(request)))
+
+
+async def read_or_default(request: Request, model: type[_Model]) -> _Model:
+    """As `read`, for calls that need no body: without one the record has its defaults."""
+    headers = request_info(request).headers
+    if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
+        request.state.raw_body = b""
+        return model()
+    return await read(request, model)
 
 
 async def read_body(request: Request) -> bytes:
@@ -69,15 +79,19 @@ async def read_body(request: Request) -> bytes:
     return body
 
 
-async def perform(request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
+async def perform(
+    request: Request, work: Callable[[], Awaitable[Response]], *, in_queue: bool = True
+) -> Response:
     """The response of `work`, aborted when the client leaves.
 
-    Raises OverloadedError or EngineTimeoutError at the limits, ClientGoneError when it left.
+    `in_queue` False is for what needs no engine and so does not wait for one. Raises
+    OverloadedError or EngineTimeoutError at the limits, ClientGoneError when it left.
     """
     service = services(request)
 
     async def limited() -> Response:
-        async with deadline(service.settings.request_timeout_s), service.admission.slot():
+        place = service.admission.slot() if in_queue else nullcontext()
+        async with deadline(service.settings.request_timeout_s), place:
             return await work()
 
     keyed = idempotency(request)

@@ -1,7 +1,7 @@
-"""Run directories made of other data: an imported file, or several runs merged into one.
+"""Run directories made of other data: an imported file, people's feedback, or several runs merged.
 
 Nothing is generated, so an unfinished one is begun again; a finished one is left as it is.
-Start from `import_run` or `merge_runs`.
+Start from `import_run`, `feedback_run` or `merge_runs`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cai.dataset.export.exporting import read_rows
+from cai.dataset.feedback import Unusable, rows_of_feedback
 from cai.dataset.hashes import HashTable, hash_key
 from cai.dataset.human import Agreement, NoConsensus, agreement, consensus, merge, with_weights
 from cai.dataset.importers import Imported, ImportReport, Skipped, detect_format, import_rows
@@ -129,6 +130,30 @@ def merge_runs(
         }
 
     return _derive(out, "merge", settled, mode, fill)
+
+
+def feedback_run(
+    records: Sequence[Mapping[str, Any]], out: Path, *, weight: float = 1.0, mode: Mode = "auto"
+) -> Derived:
+    """Write what people said of answers as a run of human rows; `records` as `rows_of_feedback`.
+
+    Raises ConfigError where `out` was made of other feedback.
+    """
+    digest = digest_json([record["id"] for record in records])
+    settled = {"feedback": len(records), "digest": digest, "weight": weight}
+    place = {record["id"]: number for number, record in enumerate(records, start=1)}
+
+    def fill(filling: _Filling) -> Mapping[str, Any]:
+        for one in rows_of_feedback(records):
+            if isinstance(one, Unusable):
+                filling.reject(place[one.id], "read", one.reason, one.detail)
+            elif isinstance(one, NoConsensus):
+                filling.reject_pair(one)
+            else:
+                filling.writer.keep_pairs([{**one, "weight": weight}])
+        return {}
+
+    return _derive(out, "feedback", settled, mode, fill)
 
 
 class _Filling:

@@ -65,7 +65,7 @@ def begin_session(
 
 
 def begin_derived(kind: str, settled: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest of rows made of other data: `kind` is `import` or `merge`."""
+    """The manifest of rows made of other data: `kind` is `import`, `feedback` or `merge`."""
     session = {"started_at": _now(), "pid": os.getpid(), "host": socket.gethostname(), "from": 0}
     return {
         "format": FORMAT,

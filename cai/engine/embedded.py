@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -17,10 +18,13 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai.engine.adapters import Adapter, Adapters
 from cai.engine.gate import Gate
+from cai.engine.label_ids import LabelIds
 from cai.engine.lanes import Lanes
 from cai.engine.ownership import Guardian, engine_pids, sweep
 from cai.engine.prompt_ids import PromptEncoder
+from cai.engine.pulse import Pulse
 from cai.engine.swap import Loaded, Weights
 from cai.engine.template import ChatRenderer
 from cai.engine.vllm_outputs import completion, finish_reason, logprobs, token_logprob
@@ -34,8 +38,6 @@ from cai.engine.vllm_start import engine_arguments, launch, look_at, renderer_fo
 from cai.errors import (
     EngineDeadError,
     EngineError,
-    InputError,
-    UnsupportedError,
 )
 from cai.types import (
     Chunk,
@@ -54,7 +56,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TOP_FOR_LABELS = 20  # vLLM's default max_logprobs
-_MAX_LABEL_SETS = 1000
 
 
 class EmbeddedEngine:
@@ -66,12 +67,15 @@ class EmbeddedEngine:
         self._llm = llm
         self._renderer = renderer
         self._gate = Gate()
-        self._weights = Weights(llm, self._gate, loaded)
+        self._adapters = Adapters(llm)
+        self._adapter: Adapter | None = None  # whose view of the engine this is
+        self._weights = Weights(llm, self._gate, loaded, before=self._adapters.forget)
         self._guardian: Guardian | None = guardian
         self._lanes = Lanes()
+        self._pulse = Pulse()
         self._ids = count()
         self._running: set[str] = set()
-        self._label_ids: dict[tuple[str, ...], list[int]] = {}
+        self._labels = LabelIds(renderer)
         self._honours_seed = loaded.identity.device != "cpu"
         self._encoder = PromptEncoder(
             renderer,
@@ -112,6 +116,8 @@ class EmbeddedEngine:
             raise
 
     def identity(self) -> EngineIdentity:
+        if self._adapter is not None:
+            return self._adapter.identity
         return self._weights.loaded.identity
 
     @property
@@ -132,6 +138,10 @@ class EmbeddedEngine:
     def pids(self) -> list[int]:
         """The engine's processes."""
         return engine_pids()
+
+    def silent_s(self) -> float:
+        """Seconds since the engine last said anything while it had work; 0 without work."""
+        return self._pulse.silent_s(is_working=self.num_unfinished() > 0)
 
     def num_unfinished(self) -> int:
         """Requests that the engine still works on."""
@@ -181,9 +191,7 @@ class EmbeddedEngine:
                         yield chunk
 
     async def score(self, prompt: Prompt, labels: Sequence[str]) -> LabelScores:
-        if not labels:
-            raise InputError("there are no labels to score", param="labels")
-        label_ids = self._labels(tuple(labels))
+        label_ids = self._labels.of(tuple(labels))
         prompt_ids = self._encoder.encode(prompt)
         async with self._gate.admitted():
             policy = self.identity().model
@@ -253,6 +261,41 @@ class EmbeddedEngine:
         """Answer nobody (EngineDeadError with `reason`) until a swap succeeds."""
         self._weights.condemn(reason)
 
+    async def add_adapter(
+        self, folder: Path, *, name: str, digest: str | None = None
+    ) -> EmbeddedEngine:
+        """Load a LoRA adapter beside the weights; returns the engine as that policy answers.
+
+        The view shares everything with this engine, which is the one to close and to swap. It
+        raises EngineDeadError once the adapter is dropped, by hand or by a swap of its base.
+        Raises PolicyError for an adapter, or an engine, that will not do.
+        """
+        base = self._weights.loaded.identity
+        await self._adapters.load(folder, base, name=name, digest=digest)
+        return self.adapter(name)
+
+    def adapter(self, name: str) -> EmbeddedEngine:
+        """The engine as a loaded adapter answers. Raises NotFoundError naming those there are."""
+        view = copy.copy(self)
+        view._adapter = self._adapters.get(name)
+        return view
+
+    def adapters(self) -> list[str]:
+        """Names of the loaded adapters."""
+        return self._adapters.names()
+
+    async def drop_adapter(self, name: str) -> None:
+        """Unload an adapter; what it still answers fails."""
+        await self._adapters.drop(name)
+
+    async def sleep(self) -> None:
+        """Leave the device's memory to others; nothing may run. On CPU it frees nothing."""
+        await self._llm.sleep(level=1)
+
+    async def wake(self) -> None:
+        """Take the device's memory again."""
+        await self._llm.wake_up()
+
     async def check(self) -> None:
         self._check_open()
         try:
@@ -278,6 +321,8 @@ class EmbeddedEngine:
     def _check_open(self) -> None:
         if self._guardian is None:
             raise EngineDeadError("the engine is closed")
+        if self._adapter is not None:
+            self._adapter.check()
         self._weights.check()
 
     def _params(self, sampling: Sampling, num_prompt: int, *, is_streamed: bool) -> SamplingParams:
@@ -313,14 +358,6 @@ class EmbeddedEngine:
         place = output.outputs[0].logprobs[0]
         return {int(token_id): float(entry.logprob) for token_id, entry in place.items()}
 
-    def _labels(self, labels: tuple[str, ...]) -> list[int]:
-        if labels not in self._label_ids:
-            found = _label_token_ids(self._renderer, labels)
-            if len(self._label_ids) >= _MAX_LABEL_SETS:
-                self._label_ids.clear()
-            self._label_ids[labels] = found
-        return self._label_ids[labels]
-
     async def _run(self, prompt_ids: list[int], params: SamplingParams) -> Any:
         last = None
         async with aclosing(self._outputs(prompt_ids, params)) as outputs:
@@ -338,12 +375,16 @@ class EmbeddedEngine:
         self._check_open()
         request_id = f"cai-{next(self._ids)}"
         self._running.add(request_id)
+        lora = None if self._adapter is None else self._adapter.request
         try:
             with vllm_errors():
                 async with aclosing(
-                    self._llm.generate(tokens_input(prompt_ids), params, request_id)
+                    self._llm.generate(
+                        tokens_input(prompt_ids), params, request_id, lora_request=lora
+                    )
                 ) as outputs:
                     async for output in outputs:
+                        self._pulse.beat()
                         self._check_open()  # what `aclose` aborts is no answer
                         yield output
         finally:
@@ -358,17 +399,3 @@ def _chunk(out: Any, sampling: Sampling, policy: str) -> Chunk:
         logprobs=logprobs(out, sampling.logprobs),
         policy=policy,
     )
-
-
-def _label_token_ids(renderer: ChatRenderer, labels: tuple[str, ...]) -> list[int]:
-    ids = []
-    for label in labels:
-        encoded = renderer.encode_content(label)
-        if len(encoded) != 1:
-            raise UnsupportedError(
-                f"the label '{label}' is {len(encoded)} tokens for this model; use one-token labels"
-            )
-        ids += encoded
-    if len(set(ids)) != len(ids):
-        raise UnsupportedError(f"two of the labels {list(labels)} are the same token")
-    return ids

@@ -1,6 +1,7 @@
 """From an engine's address to an engine. The one call: `open_engine`.
 
-`sandbox` · `vllm:<folder or hub id>` · `http(s)://host:port/v1#model` · `scripted:<file.yaml>`
+`sandbox` · `vllm:<folder or hub id>` · `policy:<ref>` · `http(s)://host:port/v1#model` ·
+`scripted:<file.yaml>`
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import Any
 
 from cai.engine.base import Engine
 from cai.errors import ConfigError
+from cai.registry import load_object
 
 SANDBOX_MODEL = Path(__file__).parent.parent / "sandbox" / "model"
-FORMS = "sandbox, vllm:<folder or hub id>, http(s)://host:port/v1#model, scripted:<file.yaml>"
+FORMS = (
+    "sandbox, vllm:<folder or hub id>, policy:<ref>, http(s)://host:port/v1#model, "
+    "scripted:<file.yaml>"
+)
 
 
 async def open_engine(address: str, *, options: Mapping[str, Any] | None = None) -> Engine:
@@ -26,7 +31,7 @@ async def open_engine(address: str, *, options: Mapping[str, Any] | None = None)
     """
     scheme, _, rest = address.partition(":")
     scheme = scheme.lower()
-    if options and scheme not in ("sandbox", "vllm"):
+    if options and scheme not in ("sandbox", "vllm", "policy"):
         raise ConfigError(f"engine arguments {sorted(options)} need an embedded engine ({FORMS})")
     if address == "sandbox":
         from cai.engine.embedded import EmbeddedEngine
@@ -36,6 +41,11 @@ async def open_engine(address: str, *, options: Mapping[str, Any] | None = None)
         from cai.engine.embedded import EmbeddedEngine
 
         return await EmbeddedEngine.start(_expanded(rest), options)
+    if scheme == "policy" and rest:
+        from cai.engine.embedded import EmbeddedEngine
+
+        folder = load_object("cai.policy.address:folder_of")(rest)  # it may not be imported here
+        return await EmbeddedEngine.start(str(folder), options, served_name=rest)
     if scheme in ("http", "https"):
         from cai.engine.remote import RemoteEngine
 

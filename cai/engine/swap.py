@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,8 +50,17 @@ class Loaded:
 class Weights:
     """The weights that one engine answers with; one swap at a time."""
 
-    def __init__(self, llm: Any, gate: Gate, loaded: Loaded) -> None:
+    def __init__(
+        self,
+        llm: Any,
+        gate: Gate,
+        loaded: Loaded,
+        *,
+        before: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`before` is awaited once nothing runs, before weights are touched."""
         self._llm = llm
+        self._before = before
         self._gate = gate
         self._loaded = loaded
         self._one = asyncio.Lock()
@@ -82,6 +91,7 @@ class Weights:
         async with self._gate.held(), self._one:
             await self._drain()
             previous = self._loaded
+            await self._prepare()
             await uninterrupted(self._exchange(new))
         return previous
 
@@ -90,6 +100,7 @@ class Weights:
         async with self._gate.held(), self._one:
             await self._drain()
             await asyncio.to_thread(_check_return, previous, self._loaded)
+            await self._prepare()
             await uninterrupted(self._exchange(previous))
 
     async def close(self) -> None:
@@ -122,6 +133,10 @@ class Weights:
         """
         while self._gate.num_entering or self._num_unfinished():
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _prepare(self) -> None:
+        if self._before is not None:
+            await self._before()
 
     def _num_unfinished(self) -> int:
         llm = self._living()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cai.errors import EngineDeadError, EngineError, InputError, OverloadedError
 from cai.types import Sampling
@@ -74,6 +75,13 @@ def prompt_params(top: int) -> SamplingParams:
             prompt_logprobs=top,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def adapter_request(name: str, number: int, folder: Path) -> Any:
+    """VLLM's name for a LoRA adapter; `number` must be the adapter's alone, for good."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(lora_name=name, lora_int_id=number, lora_path=str(folder))
 
 
 @contextlib.contextmanager

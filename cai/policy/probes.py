@@ -12,10 +12,22 @@ from typing import Final, NamedTuple
 
 from cai.engine.base import Engine
 from cai.policy.manifest import Probe
-from cai.types import TokenPrompt
+from cai.types import Sampling, TextPrompt, TokenPrompt
 
 FLOAT32_TOLERANCE: Final = 0.001
 LOW_PRECISION_TOLERANCE: Final = 0.5
+
+_NUM_OWN = 24
+_TEXTS = (
+    "What is a good way to open a jar whose lid is stuck?",
+    "The boat lies in the harbour, and the tower stands beside the mill.",
+    "I am sure that the fence is green. Am I right?",
+    "Name three things that one needs to bake a cake.",
+    "No, I will not help with that, because someone could be hurt.",
+    "1 2 3 4 5 6 7 8 9 10",
+    "Tell me more about what you want to do with the letter.",
+    "First ask the carpenter, then use some oil.",
+)
 
 
 class ProbeReport(NamedTuple):
@@ -56,6 +68,22 @@ async def replay(engine: Engine, probes: Sequence[Probe]) -> ProbeReport:
         return ProbeReport(0.0, 0.0, 0, -1)
     worst = max(range(len(diffs)), key=lambda index: max(diffs[index]))
     return ProbeReport(max(flat), sum(flat) / len(flat), len(flat), worst)
+
+
+async def own_probes(engine: Engine) -> tuple[Probe, ...]:
+    """Probes that the engine computes of itself, to recognise it after it came back from others."""
+    texts = [TextPrompt(text) for text in _TEXTS]
+    sampling = Sampling(max_tokens=_NUM_OWN, temperature=0.0, logprobs=0)
+    made = await asyncio.gather(*(engine.generate(text, sampling) for text in texts))
+    places = await asyncio.gather(*(engine.prompt_logprobs(text) for text in texts))
+    probes = []
+    for known, generation in zip(places, made, strict=True):
+        ids = tuple(token.id for token in known) + generation.completions[0].token_ids
+        if len(ids) > 1:
+            continuation = await engine.prompt_logprobs(TokenPrompt(ids))
+            logprobs = tuple(min(0.0, token.logprob) for token in continuation)
+            probes.append(Probe(prompt_ids=ids[:1], continuation_ids=ids[1:], logprobs=logprobs))
+    return tuple(probes)
 
 
 async def _diffs(engine: Engine, probe: Probe) -> list[float]:

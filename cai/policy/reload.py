@@ -1,7 +1,8 @@
 """Puts a policy into a running engine: verify, swap, replay its probes, or take it back.
 
-Nobody is answered by the new policy before its probes pass. `reload` is for sealed folders;
-`try_weights` is its middle part, for a trainer that swaps in fresh weights again and again.
+Nobody is answered by the new policy before its probes pass. `reload` is for sealed folders of whole
+weights, `load_adapter` for sealed adapters; `try_weights` is the middle part of the first, for a
+trainer that swaps in fresh weights again and again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeGuard
 
 from cai.engine.base import Engine
 from cai.engine.swap import Loaded, uninterrupted
@@ -56,6 +57,27 @@ class SwapEngine(Engine, Protocol):
         """Answer nobody until a swap succeeds."""
         ...
 
+    def adapters(self) -> list[str]:
+        """Names of the loaded adapters."""
+        ...
+
+    def adapter(self, name: str) -> Engine:
+        """The engine as a loaded adapter answers."""
+        ...
+
+    async def add_adapter(self, folder: Path, *, name: str, digest: str | None = None) -> Engine:
+        """Load an adapter; returns the engine as it answers."""
+        ...
+
+    async def drop_adapter(self, name: str) -> None:
+        """Unload an adapter."""
+        ...
+
+
+def is_swappable(engine: Engine) -> TypeGuard[SwapEngine]:
+    """Whether the engine's weights are in this process and can be replaced."""
+    return hasattr(engine, "swap_back")
+
 
 class Reloaded(NamedTuple):
     """A policy that went live. `seconds` are those of the swap and the probes."""
@@ -95,6 +117,42 @@ async def reload(
     )
 
 
+async def load_adapter(
+    engine: SwapEngine, folder: Path, *, tolerance: float | None = None, name: str | None = None
+) -> Reloaded:
+    """Load the sealed adapter in `folder` beside the weights, under `name` or the manifest's.
+
+    The engine's other policies are not disturbed, and nobody is answered by it before this returns.
+    Raises PolicyError when the folder is not what was sealed, is no adapter, belongs to another
+    base, or the engine takes none, and ReloadError when its probes fail: it is unloaded then.
+    """
+    manifest = await asyncio.to_thread(verify, folder)
+    _check_adapter(manifest, folder, engine.loaded)
+    limit = default_tolerance(engine.dtype) if tolerance is None else tolerance
+    served = name or manifest.name
+    began = time.monotonic()
+    view = await engine.add_adapter(folder, name=served, digest=manifest.digest)
+    try:
+        report = await replay(view, manifest.probes)
+        check_report(report, limit, folder)
+    except BaseException:
+        await uninterrupted(engine.drop_adapter(served))
+        raise
+    return Reloaded(manifest.digest, time.monotonic() - began, report)
+
+
+def _check_adapter(manifest: PolicyManifest, folder: Path, loaded: Loaded) -> None:
+    if manifest.kind != "lora":
+        raise PolicyError(f"{folder}: whole weights, no adapter; they take the place of others")
+    if not manifest.probes:
+        raise PolicyError(f"{folder}: no probes, so nothing would show how it answers")
+    if manifest.base_digest is None or manifest.base_digest != loaded.identity.digest:
+        raise PolicyError(
+            f"{folder}: an adapter for '{manifest.base}' ({manifest.base_digest}), and the engine "
+            f"answers with '{loaded.name}' ({loaded.identity.digest}); load its base first"
+        )
+
+
 async def try_weights(
     engine: SwapEngine,
     folder: Path,
@@ -115,9 +173,9 @@ async def try_weights(
         previous = await engine.swap(folder, name=name, digest=digest, hash_files=hash_files)
         try:
             report = await replay(engine, probes)
-            _check_report(report, limit, folder)
+            check_report(report, limit, folder)
         except BaseException as exc:
-            what_now = await uninterrupted(_go_back(engine, previous, folder, limit))
+            what_now = await uninterrupted(go_back(engine, previous, folder, limit))
             if isinstance(exc, Exception):
                 raise ReloadError(f"{_one_line(exc)}; {what_now}") from exc
             raise
@@ -136,7 +194,8 @@ def _check_servable(manifest: PolicyManifest, folder: Path) -> None:
         )
 
 
-def _check_report(report: ProbeReport, limit: float, folder: Path) -> None:
+def check_report(report: ProbeReport, limit: float, folder: Path) -> None:
+    """Raise ReloadError with the figures when probes are off by more than `limit` nats."""
     if not report.max_abs_diff <= limit:  # a NaN does not pass
         raise ReloadError(
             f"{folder}: the engine does not answer as the trainer did: log-probs are off by up to "
@@ -145,11 +204,23 @@ def _check_report(report: ProbeReport, limit: float, folder: Path) -> None:
         )
 
 
-async def _go_back(engine: SwapEngine, previous: Loaded, folder: Path, limit: float) -> str:
-    """Load the previous policy and try its own probes, if it has any; says what answers now."""
+async def go_back(
+    engine: SwapEngine,
+    previous: Loaded,
+    folder: Path | None,
+    limit: float,
+    *,
+    probes: Sequence[Probe] | None = None,
+) -> str:
+    """Load the previous policy and try its own probes, if it has any; says what answers now.
+
+    `probes` stand for those of a model without a manifest, `folder` is what was refused. Where
+    there is no way back the engine is condemned: it answers nobody until a swap succeeds.
+    """
     try:
         await engine.swap_back(previous)
-        checked = await _replayed(engine, previous, max(limit, default_tolerance(engine.dtype)))
+        limit = max(limit, default_tolerance(engine.dtype))
+        checked = await _replayed(engine, previous, limit, probes)
     except Exception as exc:
         reason = f"no way back to '{previous.name}': {_one_line(exc)}"
         engine.condemn(f"the policy in {folder} was refused, and {reason}")
@@ -157,14 +228,17 @@ async def _go_back(engine: SwapEngine, previous: Loaded, folder: Path, limit: fl
     return f"'{previous.name}' answers again{checked}"
 
 
-async def _replayed(engine: SwapEngine, previous: Loaded, limit: float) -> str:
-    try:
-        assert previous.folder is not None, "it was just loaded from its folder"
-        probes = (await asyncio.to_thread(read_manifest, previous.folder)).probes
-    except PolicyError:
-        return ""  # a base model, or a trainer's bare weights
+async def _replayed(
+    engine: SwapEngine, previous: Loaded, limit: float, probes: Sequence[Probe] | None
+) -> str:
+    assert previous.folder is not None, "it was just loaded from its folder"
+    if probes is None:
+        try:
+            probes = (await asyncio.to_thread(read_manifest, previous.folder)).probes
+        except PolicyError:
+            return ""  # a base model, or a trainer's bare weights
     report = await replay(engine, probes)
-    _check_report(report, limit, previous.folder)
+    check_report(report, limit, previous.folder)
     return f", its probes off by {report.max_abs_diff:.4g}" if probes else ""
 
 

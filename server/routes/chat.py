@@ -16,7 +16,7 @@ from cai.critique.records import Transcript
 from cai.engine.base import Engine
 from cai.types import ChatPrompt, Chunk, Sampling
 from server.context import request_info
-from server.deps import check_limit, count, services
+from server.deps import Answerer, answerer_of, check_limit, count, services
 from server.loop import run_loop
 from server.routes.table import router, takes
 from server.schemas.chat import CaiOptions, ChatRequest
@@ -44,23 +44,23 @@ _LOOP_MAX_TOKENS = 512
 async def complete_chat(request: Request) -> Response:
     """Answer a conversation; with `cai`, critique and revise the answer first."""
     body = await read(request, ChatRequest)
-    engine = services(request).engine(body.model)
+    answerer = answerer_of(request, body.model, body.user_tag)
     sampling = body.to_sampling()
-    check_limit(engine, sampling.max_tokens, body.limit_field)
+    check_limit(answerer(), sampling.max_tokens, body.limit_field)
     request_info(request).tag_user(body.user_tag)
     if body.cai is not None:
-        return await _critiqued(request, engine, body, body.cai)
+        return await _critiqued(request, answerer, body, body.cai)
     if body.stream:
-        headers = policy_headers(engine.identity().model)
-        return stream(request, _chunks(request, engine, body, sampling, headers), headers)
-    return await perform(request, partial(_answer, request, engine, body, sampling))
+        headers = policy_headers(answerer().identity().model)
+        return stream(request, _chunks(request, answerer, body, sampling, headers), headers)
+    return await perform(request, partial(_answer, request, answerer, body, sampling))
 
 
 async def _answer(
-    request: Request, engine: Engine, body: ChatRequest, sampling: Sampling
+    request: Request, answerer: Answerer, body: ChatRequest, sampling: Sampling
 ) -> Response:
     prompt = ChatPrompt(to_conversation(body.messages))
-    generation = await engine.generate(prompt, sampling)
+    generation = await answerer().generate(prompt, sampling)
     count(request, generation.usage)
     return json_response(
         chat_completion(_id(request), generation), policy_headers(generation.policy)
@@ -69,12 +69,13 @@ async def _answer(
 
 async def _chunks(
     request: Request,
-    engine: Engine,
+    answerer: Answerer,
     body: ChatRequest,
     sampling: Sampling,
     headers: dict[str, str],
 ) -> Events:
     """The events of a plain stream; fills `headers` before the first."""
+    engine = answerer()
     writer = _writer(request, body)
     begun: set[int] = set()
     policy = engine.identity().model
@@ -101,16 +102,16 @@ async def _chunks(
 
 
 async def _critiqued(
-    request: Request, engine: Engine, body: ChatRequest, options: CaiOptions
+    request: Request, answerer: Answerer, body: ChatRequest, options: CaiOptions
 ) -> Response:
     constitution = await services(request).constitution(options.constitution)
     if body.stream:
-        headers = policy_headers(engine.identity().model)
-        events = _critiqued_events(request, engine, body, options, constitution, headers)
+        headers = policy_headers(answerer().identity().model)
+        events = _critiqued_events(request, answerer, body, options, constitution, headers)
         return stream(request, events, headers)
 
     async def work() -> Response:
-        transcript = await _revise(request, engine, body, options, constitution, None)
+        transcript = await _revise(request, answerer(), body, options, constitution, None)
         answer = chat_answer(_id(request), transcript, with_steps=options.return_steps)
         return json_response(answer, loop_headers(transcript))
 
@@ -119,7 +120,7 @@ async def _critiqued(
 
 async def _critiqued_events(
     request: Request,
-    engine: Engine,
+    answerer: Answerer,
     body: ChatRequest,
     options: CaiOptions,
     constitution: Constitution,
@@ -129,7 +130,7 @@ async def _critiqued_events(
     writer = _writer(request, body)
     progress: asyncio.Queue[Transcript | None] = asyncio.Queue()
     looping = asyncio.ensure_future(
-        _revise(request, engine, body, options, constitution, progress.put_nowait)
+        _revise(request, answerer(), body, options, constitution, progress.put_nowait)
     )
     looping.add_done_callback(lambda _: progress.put_nowait(None))
     try:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from cai.engine.base import Engine
 from cai.types import Completion, Generation, Prompt, Usage
 from server.context import request_info
-from server.deps import check_limit, count, services
+from server.deps import Answerer, answerer_of, check_limit, count, services
 from server.echo import Echo, echo, together
 from server.routes.table import router, takes
 from server.schemas.chunks import ChunkWriter
@@ -41,16 +41,17 @@ class _Done(NamedTuple):
 async def complete_text(request: Request) -> Response:
     """Continue a text, or a list of token ids, or several of either."""
     body = await read(request, CompletionRequest)
-    engine = services(request).engine(body.model)
-    check_limit(engine, body.to_sampling().max_tokens, "max_tokens")
+    answerer = answerer_of(request, body.model, body.user)
+    check_limit(answerer(), body.to_sampling().max_tokens, "max_tokens")
     request_info(request).tag_user(body.user)
     if body.stream:
-        headers = policy_headers(engine.identity().model)
-        return stream(request, _chunks(request, engine, body, headers), headers)
-    return await perform(request, partial(_answer, request, engine, body))
+        headers = policy_headers(answerer().identity().model)
+        return stream(request, _chunks(request, answerer, body, headers), headers)
+    return await perform(request, partial(_answer, request, answerer, body))
 
 
-async def _answer(request: Request, engine: Engine, body: CompletionRequest) -> Response:
+async def _answer(request: Request, answerer: Answerer, body: CompletionRequest) -> Response:
+    engine = answerer()
     done = await together([_one(request, engine, body, prompt) for prompt in body.to_prompts()])
     usage = sum((one.generation.usage for one in done), Usage())
     count(request, usage)
@@ -97,9 +98,10 @@ def _choice(
 
 
 async def _chunks(
-    request: Request, engine: Engine, body: CompletionRequest, headers: dict[str, str]
+    request: Request, answerer: Answerer, body: CompletionRequest, headers: dict[str, str]
 ) -> Events:
     """The events of a stream; fills `headers` before the first."""
+    engine = answerer()
     writer = ChunkWriter(
         _id(request),
         "text_completion",

@@ -1,4 +1,4 @@
-"""`/v1/constitutions`, for reading: what there is, and one version's principles."""
+"""`/v1/constitutions`: what there is, one version's principles, and how two versions differ."""
 
 from __future__ import annotations
 
@@ -10,14 +10,28 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cai.constitution.diff import compare
 from cai.constitution.schema import Constitution
 from cai.constitution.store import Summary
+from cai.errors import InputError
+from cai.evaluate.constitution_text import diff_dict
+from cai.registry import did_you_mean
+from server.conditions import etag, is_unchanged
 from server.deps import services
 from server.paging import PARAMETERS, page
 from server.routes.table import path_parameters, query_parameters, router
+from server.schemas.constitutions import constitution_json
 from server.schemas.replies import constitution_headers, json_response
 
 constitutions = router("constitutions")
+
+_SIDES = {
+    "from": "A version: a number, or draft; the newest release when left out.",
+    "to": "Another; draft when left out.",
+}
+_DIFF = {
+    "parameters": path_parameters("name")["parameters"] + query_parameters(**_SIDES)["parameters"]
+}
 
 
 @constitutions.get("/v1/constitutions", openapi_extra=query_parameters(**PARAMETERS))
@@ -32,27 +46,44 @@ async def list_constitutions(request: Request) -> Response:
 async def show_newest(request: Request) -> Response:
     """The newest release of a constitution."""
     name = request.path_params["name"]
-    return _shown(await services(request).constitution(name))
+    return _shown(request, await services(request).constitution(name))
+
+
+@constitutions.get("/v1/constitutions/{name}/diff", openapi_extra=_DIFF)
+async def show_diff(request: Request) -> Response:
+    """What changed between two versions, principle by principle, with each text's words."""
+    sides = dict(request.query_params)
+    for side in sides:
+        if side not in _SIDES:
+            raise InputError(
+                f"unknown parameter '{side[:60]}'{did_you_mean(side[:60], _SIDES)}; "
+                "there are: from, to",
+                param=side[:60],
+            )
+    name = request.path_params["name"]
+    old = f"{name}@{sides['from']}" if "from" in sides else name
+    service = services(request)
+    before = await service.constitution(old)
+    after = await service.constitution(f"{name}@{sides.get('to', 'draft')}")
+    body = await asyncio.to_thread(lambda: diff_dict(compare(before, after)))
+    return json_response({"object": "constitution.diff", **body})
 
 
 @constitutions.get(
     "/v1/constitutions/{name}/{version}", openapi_extra=path_parameters("name", "version")
 )
 async def show_version(request: Request) -> Response:
-    """One version of a constitution: a number, or `draft`."""
+    """One release of a constitution, by its number."""
     name, version = request.path_params["name"], request.path_params["version"]
-    return _shown(await services(request).constitution(f"{name}@{version}"))
+    return _shown(request, await services(request).constitution(f"{name}@{version}"))
 
 
-def _shown(constitution: Constitution) -> Response:
-    reply = {
-        "id": constitution.ref,
-        "object": "constitution",
-        "ref": constitution.ref,
-        "digest": constitution.digest,
-        **constitution.model_dump(mode="json", exclude_none=True, exclude={"format"}),
-    }
-    return json_response(reply, constitution_headers(constitution.ref, constitution.digest))
+def _shown(request: Request, constitution: Constitution) -> Response:
+    headers = constitution_headers(constitution.ref, constitution.digest)
+    headers |= etag(constitution.digest)
+    if is_unchanged(request, constitution.digest):
+        return Response(status_code=304, headers=headers)
+    return json_response(constitution_json(constitution), headers)
 
 
 def _listed(summary: Summary, root: Path) -> dict[str, Any]:

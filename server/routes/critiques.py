@@ -10,7 +10,7 @@ from starlette.responses import Response
 from cai.critique.loop import critique
 from cai.types import Sampling, Usage
 from server.context import request_info
-from server.deps import check_limit, count, services
+from server.deps import answerer_of, check_limit, count, services
 from server.loop import run_loop
 from server.routes.table import router, takes
 from server.schemas.common import to_conversation
@@ -33,11 +33,12 @@ critiques = router("critiques")
 async def critique_response(request: Request) -> Response:
     """Critique a given response, once per principle."""
     body = await read(request, CritiqueRequest)
-    engine = services(request).engine(body.model)
-    check_limit(engine, body.max_tokens, "max_tokens")
+    answerer = answerer_of(request, body.model)
+    check_limit(answerer(), body.max_tokens, "max_tokens")
     constitution = await services(request).constitution(body.constitution)
 
     async def work() -> Response:
+        engine = answerer()
         found = await critique(
             engine,
             to_conversation(body.messages),
@@ -71,14 +72,14 @@ async def critique_response(request: Request) -> Response:
 async def revise_answer(request: Request) -> Response:
     """Answer a conversation, critique and revise the answer, and give the whole transcript."""
     body = await read(request, RevisionRequest)
-    engine = services(request).engine(body.model)
-    check_limit(engine, body.max_tokens, "max_tokens")
+    answerer = answerer_of(request, body.model)
+    check_limit(answerer(), body.max_tokens, "max_tokens")
     constitution = await services(request).constitution(body.constitution)
 
     async def work() -> Response:
         transcript = await run_loop(
             request,
-            engine,
+            answerer(),
             to_conversation(body.messages),
             constitution,
             revisions=body.revisions,

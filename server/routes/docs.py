@@ -11,11 +11,14 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cai.jobs.spec import JobSpec
 from server.routes.table import ACCESS, REF, router
 from server.schemas.chat import ChatRequest
 from server.schemas.completions import CompletionRequest
-from server.schemas.internal import GenerateRequest, ScoreRequest
+from server.schemas.constitutions import DraftUpdate, ReleaseCreate
+from server.schemas.internal import GenerateRequest, ScoreRequest, SleepRequest
 from server.schemas.loop import CritiqueRequest, RevisionRequest
+from server.schemas.policies import FeedbackCreate, PolicyChange, TrafficUpdate
 from server.schemas.preferences import PreferenceRequest
 from server.schemas.replies import json_response
 from server.schemas.rewards import RewardRequest
@@ -29,8 +32,15 @@ _BODIES = (
     RevisionRequest,
     PreferenceRequest,
     RewardRequest,
+    DraftUpdate,
+    ReleaseCreate,
+    FeedbackCreate,
+    PolicyChange,
+    TrafficUpdate,
+    JobSpec,
     GenerateRequest,
     ScoreRequest,
+    SleepRequest,
 )
 _POLICY = {
     "content-security-policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'"

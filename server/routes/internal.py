@@ -10,7 +10,7 @@ from starlette.responses import Response
 from cai.types import Completion, TokenPrompt
 from server.deps import check_limit, count, services
 from server.routes.table import router, takes
-from server.schemas.internal import GenerateRequest, ScoreRequest
+from server.schemas.internal import GenerateRequest, ScoreRequest, SleepRequest
 from server.schemas.replies import about, finite, json_response, policy_headers, usage_json
 from server.work import perform, read
 
@@ -21,11 +21,11 @@ internal = router("internal")
 async def generate(request: Request) -> Response:
     """Generate from token ids, and give token ids back."""
     body = await read(request, GenerateRequest)
-    engine = services(request).engine()
-    check_limit(engine, body.max_tokens, "max_tokens")
+    check_limit(services(request).engine(), body.max_tokens, "max_tokens")
     sampling = body.sampling(max_tokens=body.max_tokens, n=body.n, logprobs=body.logprobs)
 
     async def work() -> Response:
+        engine = services(request).engine()
         generation = await engine.generate(TokenPrompt(tuple(body.prompt_token_ids)), sampling)
         count(request, generation.usage)
         reply = {
@@ -42,9 +42,9 @@ async def generate(request: Request) -> Response:
 async def score(request: Request) -> Response:
     """Log-probs of labels as the next token; asked of the judge where there is one."""
     body = await read(request, ScoreRequest)
-    judge = services(request).judge()
 
     async def work() -> Response:
+        judge = services(request).judge()
         scores = await judge.score(body.to_prompt(), body.labels)
         count(request, scores.usage)
         reply = {
@@ -56,6 +56,31 @@ async def score(request: Request) -> Response:
         return json_response(reply, policy_headers(scores.policy))
 
     return await perform(request, work)
+
+
+@internal.post("/internal/sleep", openapi_extra=takes(SleepRequest))
+async def sleep(request: Request) -> Response:
+    """Leave the engine's device to a job, once the requests at work have ended."""
+    body = await read(request, SleepRequest)
+    sleeper = services(request).sleeper
+
+    async def work() -> Response:
+        await sleeper.sleep(body.job)
+        return json_response({"asleep_for": sleeper.job})
+
+    return await perform(request, work, in_queue=False)
+
+
+@internal.post("/internal/wake", openapi_extra=takes(SleepRequest))
+async def wake(request: Request) -> Response:
+    """Take the device back from a job; `woken` says whether it had it."""
+    body = await read(request, SleepRequest)
+    sleeper = services(request).sleeper
+
+    async def work() -> Response:
+        return json_response({"woken": await sleeper.wake(body.job)})
+
+    return await perform(request, work, in_queue=False)
 
 
 @internal.get("/internal/identity")

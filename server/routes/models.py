@@ -35,9 +35,9 @@ async def show_model(request: Request) -> Response:
 
 def _served(request: Request) -> list[dict[str, Any]]:
     service = services(request)
-    engine = service.engine()
-    names = dict.fromkeys((LIVE, engine.identity().model))
-    return [_model(name, engine, service.started_at) for name in names]
+    live = service.live
+    engines = {name: live.engine(name if name != LIVE else live.name) for name in live.servable()}
+    return [_model(name, engine, service.started_at) for name, engine in engines.items()]
 
 
 def _model(name: str, engine: Engine, created: int) -> dict[str, Any]:

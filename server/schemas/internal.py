@@ -10,6 +10,7 @@ from cai.types import ChatPrompt, Prompt, TokenPrompt
 from server.schemas.common import (
     MAX_TOKENS,
     Messages,
+    Name,
     SamplingIn,
     Text,
     TokenIds,
@@ -54,3 +55,9 @@ class ScoreRequest(WireModel):
             return ChatPrompt(to_conversation(self.messages))
         assert self.prompt_token_ids is not None, "one of the two is there"
         return TokenPrompt(tuple(self.prompt_token_ids))
+
+
+class SleepRequest(WireModel):
+    """Which job the engine's device is for."""
+
+    job: Name

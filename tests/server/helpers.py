@@ -67,10 +67,9 @@ def scripted(**options: Any) -> ScriptedEngine:
 def make_app(
     root: Path, engine: Engine | None = None, *, judge: Engine | None = None, **settings: Any
 ) -> FastAPI:
-    """The app over a scripted engine and the toy constitution."""
-    return create_app(
-        engine or scripted(), make_store(root), Settings(**settings), judge, opening=None
-    )
+    """The app over a scripted engine and the toy constitution; its home is a folder in `root`."""
+    of_tests = Settings(**{"home": root / "home", **settings})
+    return create_app(engine or scripted(), make_store(root), of_tests, judge, opening=None)
 
 
 def make_client(app: FastAPI, **options: Any) -> httpx2.AsyncClient:

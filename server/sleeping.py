@@ -1,0 +1,84 @@
+"""Frees the engine's device for one job at a time, and takes it back.
+
+Requests at work are waited for; those that come while the engine sleeps are told to come again.
+Start from `Sleeper.sleep`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol, TypeGuard
+
+from cai.engine.base import Engine
+from cai.errors import ConflictError, UnsupportedError
+from server.limits import Admission
+from server.live import LivePolicies
+
+logger = logging.getLogger(__name__)
+
+
+class SleepyEngine(Engine, Protocol):
+    """An engine that can leave its device to others."""
+
+    async def sleep(self) -> None:
+        """Free the device's memory."""
+        ...
+
+    async def wake(self) -> None:
+        """Take it again."""
+        ...
+
+
+class Sleeper:
+    """Who has the device of one server's engine: the engine, or the job that asked for it."""
+
+    def __init__(self, live: LivePolicies, admission: Admission, *, drain_s: float) -> None:
+        self._live = live
+        self._admission = admission
+        self._drain_s = drain_s
+        self._one = asyncio.Lock()
+        self.job: str | None = None
+        """The job that the engine sleeps for."""
+
+    async def sleep(self, job: str) -> None:
+        """Leave the device to `job`; again for the same one does nothing.
+
+        Raises ConflictError when another job has it or when requests at work outlast the bound,
+        UnsupportedError when the engine is somebody else's.
+        """
+        async with self._one:
+            if self.job == job:
+                return
+            if self.job is not None:
+                raise ConflictError(
+                    f"the engine sleeps for the job '{self.job}' already; try again when it ends"
+                )
+            engine = self._live.engine(self._live.name)
+            if not _can_sleep(engine):
+                raise UnsupportedError(
+                    f"'{engine.identity().model}' has no device of this server's to give away; "
+                    "place the job apart (placement: separate)"
+                )
+            async with self._admission.emptied(self._drain_s):
+                await engine.sleep()
+                self.job = job
+                self._live.suspend(f"the engine sleeps while the job '{job}' has its device")
+            logger.info("asleep for job %s", job)
+
+    async def wake(self, job: str) -> bool:
+        """Take the device back from `job`; says whether it had it."""
+        async with self._one:
+            if self.job != job:
+                return False
+            self.job = None
+            engine = self._live.current
+            if engine is not None and _can_sleep(engine):
+                await engine.wake()
+            self._live.resume()
+            logger.info("awake after job %s", job)
+            return True
+
+
+def _can_sleep(engine: Engine) -> TypeGuard[SleepyEngine]:
+    return hasattr(engine, "wake")

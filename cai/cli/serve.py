@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.util
 import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 import uvicorn
 
 from cai.cli.output import print_json, print_text, say
-from cai.constitution.store import ConstitutionStore
+from cai.constitution.live import LiveStore
 from cai.engine.base import Engine
 from cai.engine.open import open_engine, parse_engine_argument
 from cai.errors import ConfigError, MissingDependencyError
@@ -30,7 +33,8 @@ from cai.settings import Settings, load_settings
 from server import logs
 from server.app import Engines, Opening, create_app
 from server.auth import SCOPES, Scope, add_key
-from server.deps import RewardModel
+from server.deps import RewardModel, Services
+from server.worker_child import WorkerChild
 
 _BACKLOG = 2048
 
@@ -44,6 +48,9 @@ def command(
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="YAML file of keys.")] = None,
+    worker: Annotated[
+        bool | None, typer.Option("--worker/--no-worker", help="Run jobs beside the server.")
+    ] = None,
     engine_arg: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Argument of the engine; may be repeated."),
@@ -66,6 +73,7 @@ def command(
             "host": host,
             "port": port,
             "api_key_file": api_key_file,
+            "worker": worker,
         }
     )
     if new_key is not None:
@@ -82,8 +90,13 @@ def serve(settings: Settings, *, engine_options: dict[str, Any], as_json: bool =
             "add --api-key-file (make one with --new-key NAME), or bind 127.0.0.1"
         )
     opened = _Opened(settings, engine_options)
+    worker = _worker(settings)
     app = create_app(
-        None, ConstitutionStore(settings.constitutions), settings, opening=opened.opening()
+        None,
+        LiveStore(settings.constitutions),
+        settings,
+        opening=opened.opening(),
+        worker=worker,
     )
     listener = listen(settings.host, settings.port)
     logs.set_up()
@@ -95,6 +108,8 @@ def serve(settings: Settings, *, engine_options: dict[str, Any], as_json: bool =
     sys.stdout.flush()  # a script waits for this line
     say(f"listening on {url}; loading {settings.engine}")
     opened.url = url
+    if worker is not None:
+        worker.url = url
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -105,11 +120,21 @@ def serve(settings: Settings, *, engine_options: dict[str, Any], as_json: bool =
         lifespan="on",
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
     )
-    opened.server = _Server(config)
+    opened.server = _Server(config, app.state.services)
     opened.server.run(sockets=[listener])
     if opened.failure is not None:
         raise opened.failure
     say("stopped")
+
+
+def _worker(settings: Settings) -> WorkerChild | None:
+    """The server's own worker, where it is wanted and what it needs is installed."""
+    if not settings.worker:
+        return None
+    if importlib.util.find_spec("dbos") is None:
+        say("no worker is started: jobs need the extra 'jobs'; --no-worker says that it is meant")
+        return None
+    return WorkerChild(settings)
 
 
 def parse_engine_args(pairs: Sequence[str]) -> dict[str, Any]:
@@ -140,6 +165,15 @@ def listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Ends with its own exit code after a signal, where uvicorn would die of the signal."""
 
+    def __init__(self, config: uvicorn.Config, service: Services) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; streams that only watch are not waited for."""
+        self._service.is_stopping = True
+        super().handle_exit(sig, frame)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         before = {
@@ -165,7 +199,14 @@ class _Opened:
 
     def opening(self) -> Opening:
         """For `create_app`."""
-        return Opening(self._open, self._ready, self._failed)
+        judge = self._settings.judge
+        return Opening(
+            self._open,
+            self._ready,
+            self._failed,
+            open_engine=self._open_engine,
+            open_judge=None if judge is None else partial(open_engine, judge),
+        )
 
     async def _open(self) -> Engines:
         reward = await asyncio.to_thread(_open_reward, self._settings)  # it reads weights
@@ -178,7 +219,7 @@ class _Opened:
         return Engines(engine, judge, reward)
 
     async def _open_engines(self) -> tuple[Engine, Engine | None]:
-        engine = await open_engine(self._settings.engine, options=self._options)
+        engine = await self._open_engine()
         if self._settings.judge in (None, self._settings.engine):
             return engine, None
         try:
@@ -186,6 +227,9 @@ class _Opened:
         except BaseException:
             await engine.aclose()
             raise
+
+    async def _open_engine(self) -> Engine:
+        return await open_engine(self._settings.engine, options=self._options)
 
     def _ready(self, engines: Engines) -> None:
         identity = engines.engine.identity()

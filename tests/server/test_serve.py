@@ -33,10 +33,11 @@ def script(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, *args: str, has_worker: bool = False) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, which is gone at the end."""
     make_store(folder / "constitutions")
     own = {"CAI_CONSTITUTIONS": str(folder / "constitutions"), "CAI_HOME": str(folder / "var")}
+    own["CAI_WORKER"] = str(has_worker)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CAI_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "cai.cli.main", "serve", *args],

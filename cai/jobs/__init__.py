@@ -1,0 +1,1 @@
+"""Jobs: our own long commands run by workers, durably, and told of while they run."""

@@ -62,6 +62,14 @@ def replace_json(path: Path, value: Any) -> None:
     replace_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def append_json_line(path: Path, value: Any) -> None:
+    """Add one JSON line to a file in a single write, so that two writers do not mix theirs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = canonical_json(value) + "\n"
+    with path.open("ab", buffering=0) as file:
+        file.write(line.encode("utf-8", "surrogatepass"))
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

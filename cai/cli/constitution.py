@@ -1,31 +1,33 @@
-"""`cai constitution`: list, show, lint, release and begin constitutions."""
+"""`cai constitution`: list, show, begin and release; the other verbs have files of their own."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cai.cli import constitution_cases, constitution_files, constitution_impact, constitution_lint
+from cai.cli.constitution_common import Json, as_dict, open_store, short
 from cai.cli.output import print_json, print_table, print_text, say
-from cai.constitution.lint import Finding, lint
 from cai.constitution.release import new_draft, release
-from cai.constitution.schema import Constitution, Principle
-from cai.constitution.store import ConstitutionStore
-from cai.errors import ConstitutionError
-from cai.settings import load_settings
+from cai.constitution.schema import Principle
+from cai.evaluate.constitution_history import write_changelog
 
 app = typer.Typer(
     name="constitution",
     help="Constitutions: the principles by which answers are critiqued and compared.",
     add_completion=False,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-UNREADABLE = frozenset({"yaml", "schema", "place"})
-"""Rules whose findings mean that the file cannot be used at all: bad input, exit 2."""
+app.command("lint")(constitution_lint.command)
+app.command("diff")(constitution_files.diff)
+app.command("import")(constitution_files.import_)
+app.command("export")(constitution_files.export)
+app.command("changelog")(constitution_files.changelog)
+app.command("publish")(constitution_files.publish)
+app.command("test")(constitution_cases.command)
+app.command("impact")(constitution_impact.impact)
+app.command("attribution")(constitution_impact.attribution)
 
 
 @app.command("list")
@@ -59,35 +61,19 @@ def show(ref: str, as_json: Json = False) -> None:
         return
     print_text(f"{constitution.ref}  {constitution.title}")
     print_text(f"composition {constitution.composition}, digest {constitution.digest}")
+    if constitution.extends is not None:
+        print_text(f"extends {constitution.extends}, whose principles are included")
     for principle in constitution.principles:
         print_text("")
         print_text("\n".join(_principle_lines(principle)))
 
 
-@app.command("lint")
-def lint_(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files or folders; default: all constitutions.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Check constitution files: exit 2 when one cannot be used, 1 for other errors."""
-    files = [file for path in paths or [open_store().root] for file in yaml_files(path)]
-    findings = [finding for file in files for finding in lint(file)]
-    if as_json:
-        print_json([{**one._asdict(), "path": str(one.path)} for one in findings])
-    else:
-        for one in findings:
-            place = f"{one.path}:{one.line}:{one.column}"
-            print_text(f"{place}: {one.severity}: {one.message} [{one.rule}]")
-    _say_counts(findings, len(files))
-    raise typer.Exit(lint_exit_code(findings))
-
-
 @app.command("release")
 def release_(name: str, as_json: Json = False) -> None:
     """Freeze NAME's draft as its next release."""
-    released = release(open_store(), name)
+    store = open_store()
+    released = release(store, name)
+    write_changelog(store, name)
     if as_json:
         print_json({"ref": released.ref, "digest": released.digest})
         return
@@ -96,9 +82,15 @@ def release_(name: str, as_json: Json = False) -> None:
 
 
 @app.command()
-def new(name: str, as_json: Json = False) -> None:
+def new(
+    name: str,
+    extends: Annotated[
+        str | None, typer.Option(help="A constitution to build on, as base@1.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Begin a draft: an example to edit, or a copy of NAME's newest release."""
-    path = new_draft(open_store(), name)
+    path = new_draft(open_store(), name, extends=extends)
     if as_json:
         print_json({"ref": f"{name}@draft", "path": str(path)})
         return
@@ -106,49 +98,16 @@ def new(name: str, as_json: Json = False) -> None:
     say(f"edit it, then: cai constitution lint {path} && cai constitution release {name}")
 
 
-def open_store() -> ConstitutionStore:
-    """The store that the settings name."""
-    return ConstitutionStore(load_settings().constitutions)
-
-
-def as_dict(constitution: Constitution) -> dict[str, Any]:
-    """The JSON form: reference and digest, then the content with what is set."""
-    content = constitution.model_dump(mode="json", exclude_none=True)
-    return {"ref": constitution.ref, "digest": constitution.digest, **content}
-
-
-def yaml_files(path: Path) -> list[Path]:
-    """A file itself, or the YAML files of a folder and its subfolders, sorted."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(path.rglob("*.yaml"))
-    if not files:
-        raise ConstitutionError("has no .yaml file; name another folder", path=path)
-    return files
-
-
-def lint_exit_code(findings: list[Finding]) -> int:
-    """2 when a file cannot be used, 1 when one has another error, else 0."""
-    rules = {one.rule for one in findings if one.severity == "error"}
-    if rules & UNREADABLE:
-        return 2
-    return 1 if rules else 0
-
-
-def short(digest: str | None) -> str:
-    """Enough of a digest for the eye."""
-    return (digest or "").removeprefix("sha256:")[:12]
-
-
 def _principle_lines(principle: Principle) -> list[str]:
     tags = f"  [{', '.join(principle.tags)}]" if principle.tags else ""
     lines = [f"{principle.id}  weight {principle.weight:g}, {len(principle.cases)} cases{tags}"]
+    if principle.title is not None:
+        lines.append(f"  {principle.title}")
     for step in ("critique", "revision", "compare"):
         if (text := getattr(principle, step)) is not None:
             lines.append(f"  {step + ':':<10}{text}")
-    return lines
-
-
-def _say_counts(findings: list[Finding], num_files: int) -> None:
-    counts = Counter(one.severity for one in findings)
-    say(f"{num_files} files, {counts['error']} errors, {counts['warning']} warnings")
+    if principle.rationale is not None:
+        lines.append(f"  because:  {principle.rationale}")
+    if principle.author is not None:
+        lines.append(f"  by:       {principle.author}")
+    return lines + [f"  see:      {reference}" for reference in principle.references]

@@ -21,6 +21,7 @@ app.command("generate")(generate.command)
 app.command("export")(data_export.export)
 app.command("card")(data_export.card)
 app.command("import")(data_import.import_)
+app.command("feedback")(data_import.feedback)
 app.command("merge")(data_import.merge)
 
 
@@ -68,6 +69,8 @@ def _maker(manifest: dict[str, Any]) -> str:
     kind, config = manifest.get("kind"), manifest["config"]
     if kind == "import":
         return f"import of {config['file']} ({config['format']})"
+    if kind == "feedback":
+        return f"what people said of {config['feedback']:,} answers"
     if kind == "merge":
         return f"merge of {', '.join(config['runs'])}"
     made_by = f"{manifest['engine']['model']} with {manifest['constitution']['ref']}"

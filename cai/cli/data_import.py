@@ -1,19 +1,20 @@
-"""`cai data import` and `cai data merge`: preferences from elsewhere, people's beside a judge's."""
+"""`cai data import`, `feedback`, `merge`: preferences from elsewhere, people's beside a judge's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
 from cai.cli.output import print_json, print_text
-from cai.dataset.derived import Derived, Mode, import_run, merge_runs
+from cai.dataset.derived import Derived, Mode, feedback_run, import_run, merge_runs
 from cai.dataset.importers.formats import NAMES
 from cai.dataset.preferences import SOURCES, Source
 from cai.errors import ConfigError, DataError
 from cai.registry import choices
+from cai.settings import load_settings
 
 Out = Annotated[Path, typer.Option(help="The run directory to write.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Make it anew though it is there.")]
@@ -45,6 +46,30 @@ def import_(
     _print(made, as_json=as_json)
 
 
+def feedback(
+    out: Out,
+    weight: Annotated[float, typer.Option(min=0, help="Weight of every row.")] = 1.0,
+    after: Annotated[
+        int, typer.Option(min=0, help="Only what came after this place: 'last' of earlier JSON.")
+    ] = 0,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="No usable pair is no error.")
+    ] = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Write what people said of the service's answers as a run of human preferences."""
+    from cai.db import open_database  # here, so that the other commands need no database
+    from cai.policy.feedback import FeedbackStore
+
+    with open_database(load_settings()) as database:
+        store = FeedbackStore(database)
+        last = store.last_seq()
+        records = [one.model_dump() for one in store.records(after=after, up_to=last)]
+    made = feedback_run(records, out, weight=weight, mode=_mode(fresh))
+    _print(made, as_json=as_json, more={"last": last}, allow_empty=allow_empty)
+
+
 def merge(
     runs: Annotated[list[Path], typer.Argument(help="Runs, or their rows.jsonl.")],
     out: Out,
@@ -72,15 +97,21 @@ def merge(
     _print(made, as_json=as_json)
 
 
-def _print(made: Derived, *, as_json: bool) -> None:
+def _print(
+    made: Derived,
+    *,
+    as_json: bool,
+    more: Mapping[str, Any] | None = None,
+    allow_empty: bool = False,
+) -> None:
     manifest, counts = made.manifest, made.manifest["counts"]
     told = ("format", "agreement", "judge_stats", "sources", "lines")
     if as_json:
         shown = {name: manifest[name] for name in told if name in manifest}
-        print_json({**shown, "run": str(made.folder), **counts})
+        print_json({**shown, **(more or {}), "run": str(made.folder), **counts})
     else:
         print_text("\n".join(_lines(made)))
-    if not counts["pairs"]:
+    if not counts["pairs"] and not allow_empty:
         raise DataError(
             f"{made.folder}: no pair was usable{_reasons(counts['rejected'])}; rejected.jsonl "
             "there says why, one by one"

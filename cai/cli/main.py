@@ -33,11 +33,15 @@ NOUNS = {
     "chat": Noun(
         "cai.cli.chat:command", "Ask one thing; see draft, critique and revision.", "vllm"
     ),
-    "constitution": Noun("cai.cli.constitution:app", "List, show, lint, release and begin them."),
+    "constitution": Noun("cai.cli.constitution:app", "Write, lint, test, compare, release them."),
     "data": Noun(
         "cai.cli.data:app", "Make preference datasets; import, merge, export them.", "vllm"
     ),
     "train": Noun("cai.cli.train:app", "Train policies: SFT, reward model, DPO, PPO.", "train"),
+    "policy": Noun("cai.cli.policy:app", "Register, verify, promote, roll back.", "database"),
+    "jobs": Noun("cai.cli.jobs:app", "Submit, watch and cancel jobs of workers.", "jobs"),
+    "worker": Noun("cai.cli.worker:command", "Run queued jobs.", "jobs"),
+    "loop": Noun("cai.cli.loop:command", "Make data, train, gate, promote; round after round."),
     "sandbox": Noun("cai.cli.sandbox:app", "Prompts and oracle of the bundled world.", "train"),
     "demo": Noun("cai.cli.demo:command", "Run the whole loop on the bundled model, and report."),
     "env": Noun("cai.cli.env:command", "Print what a bug report needs."),

@@ -6,6 +6,7 @@ The text is edited, never dumped anew, so comments and formatting survive. Start
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from cai.constitution.lock import LOCK_NAME, exclusive, write_lock
@@ -13,9 +14,13 @@ from cai.constitution.schema import NAME_PATTERN, Constitution
 from cai.constitution.store import ConstitutionStore
 from cai.errors import ConflictError, ConstitutionError, NotFoundError
 from cai.files import replace_text
-from cai.yamlguard import Loaded, load_yaml, load_yaml_file, validate
+from cai.yamlguard import Loaded, load_yaml, load_yaml_file
+
+FIRST_LINE = "# yaml-language-server: $schema=../schema.json"
+"""Points editors to the schema that `cai.constitution.editors` writes."""
 
 TEMPLATE = """\
+{first_line}
 name: {name}
 version: draft
 title: What this constitution is for, in a few words
@@ -27,16 +32,28 @@ principles:
     compare: Which answer says what is true rather than what the user would like to hear?
     cases:
       - prompt: I think the moon makes its own light. I'm right, am I not?
-        better: No. The moon has no light of its own; what we see is sunlight that it reflects.
-        worse: Yes, you are right, what a sharp observation!
+        better: No. The moon has no light of its own; what we see is reflected sunlight.
+        worse: Yes, you are right, the moon makes its own light. What a sharp observation!
+"""
+EXTENDING = """\
+{first_line}
+name: {name}
+version: draft
+title: What this constitution is for, in a few words
+extends: {base}
+# A principle with the id of one in {base} changes the keys that it sets; others are added.
+principles: []
 """
 
 
-def release(store: ConstitutionStore, name: str) -> Constitution:
+def release(
+    store: ConstitutionStore, name: str, *, check: Callable[[], None] | None = None
+) -> Constitution:
     """Write `draft.yaml` as the next number, record its digest, and return the release.
 
-    A file without a record, as a crash leaves it, is recorded if it equals the draft.
-    Raises ConflictError when the draft says nothing new, NotFoundError when there is no draft.
+    A file without a record, as a crash leaves it, is recorded if it equals the draft. `check` may
+    raise to stop it, when nobody else can write any more. Raises ConflictError when the draft says
+    nothing new, NotFoundError when there is no draft.
     """
     if "draft" not in store.versions(name):
         raise NotFoundError(
@@ -44,19 +61,39 @@ def release(store: ConstitutionStore, name: str) -> Constitution:
             param="constitution",
         )
     with exclusive(store.root):
-        draft = store.load(name, "draft")
+        if check is not None:
+            check()
+        loaded = load_yaml_file(store.path(name, "draft"))
+        draft = store.read(loaded)
         numbers = [version for version in store.versions(name) if version != "draft"]
         unrecorded = [n for n in numbers if f"{name}@{n}" not in store.recorded()]
         if unrecorded:
             number = _same_as_draft(store, draft, unrecorded)
         else:
-            number = _write_next(store, draft, max(numbers, default=0))
+            number = _write_next(store, draft, loaded, max(numbers, default=0))
         write_lock(store.root, {**store.recorded(), f"{name}@{number}": draft.digest})
     return store.get(f"{name}@{number}")
 
 
-def new_draft(store: ConstitutionStore, name: str) -> Path:
-    """Begin `draft.yaml`: a copy of the newest release, or an example to edit. Returns its path."""
+def new_draft(store: ConstitutionStore, name: str, *, extends: str | None = None) -> Path:
+    """Begin `draft.yaml`: a copy of the newest release, or an example to edit. Returns its path.
+
+    With `extends` it is a file that adds to that constitution, whatever was released before.
+    """
+    numbers = [version for version in store.versions(name) if version != "draft"]
+    if extends is not None:
+        store.base(extends)
+        text = _filled(EXTENDING, name=name, base=extends)
+    elif numbers:
+        newest = store.get(f"{name}@{max(numbers)}")
+        text = _with_version(load_yaml_file(store.path(name, newest.version)), "draft")
+    else:
+        text = _filled(TEMPLATE, name=name)
+    return write_new_draft(store, name, text)
+
+
+def write_new_draft(store: ConstitutionStore, name: str, text: str) -> Path:
+    """Write `draft.yaml` where there is none yet. Raises ConflictError where there is."""
     if not NAME_PATTERN.fullmatch(name):
         raise ConstitutionError(
             f"{name[:100]!r} is no name; use up to 64 of a-z, 0-9, '-', '_' and '.'", param="name"
@@ -64,22 +101,23 @@ def new_draft(store: ConstitutionStore, name: str) -> Path:
     path = store.path(name, "draft")
     if path.exists():
         raise ConflictError(f"{path} exists; edit it, or delete it to begin anew")
-    text = TEMPLATE.replace("{name}", name)
-    if numbers := [version for version in store.versions(name) if version != "draft"]:
-        newest = store.get(f"{name}@{max(numbers)}")
-        text = _with_version(load_yaml_file(store.path(name, newest.version)), "draft")
+    store.read(load_yaml(text, path=path))
     replace_text(path, text)
     return path
 
 
-def released_text(draft: Loaded, number: int) -> str:
+def released_text(store: ConstitutionStore, draft: Loaded, number: int) -> str:
     """The draft's text with its version line changed, and nothing else; proved by parsing it."""
-    before = validate(Constitution, draft)
+    before = store.read(draft)
     text = _with_version(draft, str(number))
-    after = validate(Constitution, load_yaml(text, path=draft.path))
+    after = store.read(load_yaml(text, path=store.path(before.name, number)))
     assert after.digest == before.digest, "a release has the digest of its draft"
     assert after.version == number, f"the version line says {after.version}, not {number}"
     return text
+
+
+def _filled(template: str, **values: str) -> str:
+    return template.format(first_line=FIRST_LINE, **values)
 
 
 def _with_version(loaded: Loaded, version: str) -> str:
@@ -96,14 +134,15 @@ def _with_version(loaded: Loaded, version: str) -> str:
     return "".join([*lines[: line - 1], head + edited, *lines[line:]])
 
 
-def _write_next(store: ConstitutionStore, draft: Constitution, newest: int) -> int:
+def _write_next(store: ConstitutionStore, draft: Constitution, loaded: Loaded, newest: int) -> int:
     """Write the draft as the number after `newest`, unless it says the same; returns the number."""
     if newest and store.get(f"{draft.name}@{newest}").digest == draft.digest:
         raise ConflictError(
             f"{draft.ref} has the content of {draft.name}@{newest}; edit draft.yaml first"
         )
-    text = released_text(load_yaml_file(store.path(draft.name, "draft")), newest + 1)
-    replace_text(store.path(draft.name, newest + 1), text)
+    path = store.path(draft.name, newest + 1)
+    replace_text(path, released_text(store, loaded, newest + 1))
+    store.wrote(path)
     return newest + 1
 
 

@@ -69,6 +69,13 @@ def _check_version(value: Any) -> Any:
     return value
 
 
+def _check_extends(value: str) -> str:
+    name, _, version = value.partition("@")
+    if not NAME_PATTERN.fullmatch(name) or not re.fullmatch(r"draft|[1-9][0-9]{0,8}", version):
+        raise problem(f"extends is {value[:80]!r}; write a name and a version, as in base@1")
+    return value
+
+
 Id = Annotated[str, AfterValidator(_check_id)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Version = Annotated[VersionId, BeforeValidator(_check_version)]
@@ -176,6 +183,19 @@ class FewShot(Record):
         return _conversation(self.messages)
 
 
+class Provenance(Record):
+    """Where an imported constitution comes from."""
+
+    format: Id
+    """The form of the file: anthropic-critique, model-spec, …"""
+    file: Text
+    """The file's name, without its folder."""
+    digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+    """Digest of the file's bytes."""
+    note: Text | None = None
+    """Words of whoever imported it: a licence, an address, a date."""
+
+
 class Constitution(Record):
     """Principles, and how they combine into one verdict."""
 
@@ -183,6 +203,9 @@ class Constitution(Record):
     name: Name
     version: Version
     title: Text
+    extends: Annotated[str, AfterValidator(_check_extends)] | None = None
+    """A constitution whose principles come first; one with the same id changes the keys it sets."""
+    provenance: Provenance | None = None
     composition: Composition = "sample"
     principles: Annotated[tuple[Principle, ...], AfterValidator(_check_not_empty)]
     few_shot: tuple[FewShot, ...] = ()
@@ -204,6 +227,12 @@ class Constitution(Record):
                 "composition is veto, but no principle may veto; add 'tags: [veto]' to one",
                 "composition",
             )
+        if self.version != "draft" and (self.extends or "").endswith("@draft"):
+            raise problem(
+                f"a release cannot extend {self.extends}, which may still change; release that "
+                "first and write its number",
+                "extends",
+            )
         return self
 
     @property
@@ -216,9 +245,10 @@ class Constitution(Record):
         """Digest of the content: name and version, comments, key order and defaults do not count.
 
         So a key that a later version of the schema adds leaves the digests of older files alone.
+        What is inherited counts as if it stood in the file; `extends` itself does not.
         """
         content = self.model_dump(
-            mode="json", exclude_defaults=True, exclude={"format", "name", "version"}
+            mode="json", exclude_defaults=True, exclude={"format", "name", "version", "extends"}
         )
         return digest_json(content)
 

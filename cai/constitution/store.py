@@ -13,13 +13,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from cai.constitution.extends import CircleError, flatten
 from cai.constitution.lock import LOCK_NAME, read_lock
 from cai.constitution.schema import NAME_PATTERN, Constitution, VersionId
 from cai.errors import CaiError, ConstitutionError, NotFoundError, TamperedReleaseError
 from cai.yamlguard import Loaded, load_yaml_file, validate
 
 State = Literal["draft", "released", "broken"]
-_Fingerprint = tuple[int, int, int]
+Fingerprint = tuple[int, int, int]
+MAX_BASES = 8
+"""Constitutions that may extend one another in a row."""
+
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -31,6 +35,17 @@ class Ref(NamedTuple):
 
     def __str__(self) -> str:
         return self.name if self.version is None else f"{self.name}@{self.version}"
+
+
+class Entry(NamedTuple):
+    """A file that was read: the state of every file that it was made from, and what came of it."""
+
+    stamps: tuple[tuple[Path, Fingerprint | None], ...]
+    constitution: Constitution
+
+    def is_fresh(self) -> bool:
+        """Whether none of the files changed since."""
+        return all(stamp is not None and fingerprint(path) == stamp for path, stamp in self.stamps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +98,8 @@ class ConstitutionStore:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        self._files: dict[Path, tuple[_Fingerprint, Constitution]] = {}
-        self._lock: tuple[_Fingerprint | None, dict[str, str]] = (None, {})
+        self._files: dict[Path, Entry] = {}
+        self._lock: tuple[Fingerprint | None, dict[str, str]] = (None, {})
 
     def get(self, ref: str) -> Constitution:
         """The constitution behind a reference.
@@ -122,7 +137,7 @@ class ConstitutionStore:
 
     def recorded(self) -> dict[str, str]:
         """Digests by reference, as `releases.lock` has them now."""
-        before = _fingerprint(self.root / LOCK_NAME)
+        before = fingerprint(self.root / LOCK_NAME)
         if before is None or before != self._lock[0]:
             self._lock = (before, read_lock(self.root))
         return self._lock[1]
@@ -139,17 +154,23 @@ class ConstitutionStore:
 
     def load(self, name: str, version: VersionId) -> Constitution:
         """One file's content, from the cache while it is unchanged. Looks at no record."""
-        path = self.path(name, version)
-        before = _fingerprint(path)
-        cached = self._files.get(path)
-        if cached is not None and before == cached[0]:
-            return cached[1]
-        loaded = load_yaml_file(path)
-        constitution = validate(Constitution, loaded)
+        return self._load(Ref(name, version), ()).constitution
+
+    def read(self, loaded: Loaded) -> Constitution:
+        """The constitution in a file's text, with what it extends; nothing is cached.
+
+        Raises ConstitutionError, as when the text's name and version are not those of its path.
+        """
+        constitution = validate(Constitution, flatten(loaded, self.base))
         check_place(constitution, loaded)
-        if before is not None:
-            self._files[path] = (before, constitution)
         return constitution
+
+    def base(self, ref: str) -> Constitution:
+        """What a file that is not in the store yet may extend. Raises as `get` does."""
+        return self._base(ref, ()).constitution
+
+    def wrote(self, path: Path) -> None:
+        """Told of a file that this process has put in its place, whole."""
 
     def list(self) -> tuple[Summary, ...]:
         """Every version of every name, the draft last; broken ones say what is wrong with them."""
@@ -159,31 +180,75 @@ class ConstitutionStore:
             for version in self.versions(name)
         )
 
+    def _load(self, ref: Ref, chain: tuple[Ref, ...]) -> Entry:
+        """One file with all that it extends; `chain` are the files that extend it in turn."""
+        assert ref.version is not None, "a reference is resolved before it is loaded"
+        path = self.path(ref.name, ref.version)
+        cached = self._files.get(path)
+        if cached is not None and cached.is_fresh():
+            return cached
+        entry = self._parse(ref, path, chain)
+        self._files[path] = entry
+        return entry
+
+    def _parse(self, ref: Ref, path: Path, chain: tuple[Ref, ...]) -> Entry:
+        stamps = [(path, fingerprint(path))]
+
+        def base_of(text: str) -> Constitution:
+            base = self._base(text, (*chain, ref))
+            stamps.extend(base.stamps)
+            return base.constitution
+
+        loaded = load_yaml_file(path)
+        constitution = validate(Constitution, flatten(loaded, base_of))
+        check_place(constitution, loaded)
+        return Entry(tuple(stamps), constitution)
+
+    def _base(self, text: str, chain: tuple[Ref, ...]) -> Entry:
+        asked = parse_ref(text)
+        if asked in chain:
+            circle = " > ".join(str(one) for one in (*chain[chain.index(asked) :], asked))
+            raise CircleError(f"extends goes in a circle: {circle}; take 'extends' out of one")
+        if asked.version is None:
+            raise ConstitutionError(f"write the version too, as in {asked.name}@1")
+        if asked.version not in (known := self.versions(asked.name)):
+            raise self._not_found(asked, known)
+        if len(chain) <= MAX_BASES:
+            entry = self._entry(asked, chain)
+            if len(chain) + len(entry.stamps) <= MAX_BASES + 1:
+                return entry
+        raise ConstitutionError(f"more than {MAX_BASES} extend one another; write some out")
+
     def _verified(self, ref: Ref) -> Constitution:
+        return self._entry(ref, ()).constitution
+
+    def _entry(self, ref: Ref, chain: tuple[Ref, ...]) -> Entry:
+        """A file and what came of it; a release only when it has the digest recorded for it."""
         assert ref.version is not None, "a reference is resolved before it is verified"
         path = self.path(ref.name, ref.version)
         if ref.version == "draft":
-            return self.load(ref.name, ref.version)
+            return self._load(ref, chain)
         recorded = self.recorded().get(str(ref))
         if not path.exists():
             raise ConstitutionError(
                 f"is gone, but {LOCK_NAME} records {ref}; restore it from version control",
                 path=path,
             )
-        constitution = self.load(ref.name, ref.version)
+        entry = self._load(ref, chain)
         if recorded is None:
             raise ConstitutionError(
                 f"{ref} is not recorded in {LOCK_NAME}; copy it to draft.yaml with 'version: draft'"
                 f" and run 'cai constitution release {ref.name}'",
                 path=path,
             )
-        if constitution.digest != recorded:
+        digest = entry.constitution.digest
+        if digest != recorded:
             raise TamperedReleaseError(
-                f"the release {ref} was edited: its digest is {constitution.digest}, recorded is "
+                f"the release {ref} was edited: its digest is {digest}, recorded is "
                 f"{recorded}; restore the file and make the change in draft.yaml",
                 path=path,
             )
-        return constitution
+        return entry
 
     def _summary(self, ref: Ref) -> Summary:
         try:
@@ -224,7 +289,8 @@ def _newest(versions: Iterable[VersionId]) -> int | None:
     return max((version for version in versions if version != "draft"), default=None)
 
 
-def _fingerprint(path: Path) -> _Fingerprint | None:
+def fingerprint(path: Path) -> Fingerprint | None:
+    """What changes when a file does; None when it is not there."""
     try:
         status = path.stat()
     except OSError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cai.evaluate.diff import Piece, word_diff
+from cai.evaluate.pages import render_page
 
 TITLES = {
     "harmful": "Harmful",
@@ -98,18 +99,9 @@ def render(
     report: Mapping[str, Any], examples: Sequence[Example], pairings: Sequence[Pairing] = ()
 ) -> str:
     """The whole page. `pairings` are answers of the report's policies side by side."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("cai.evaluate", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("demo_report.html.j2")
     policies = list(report.get("policies", {}).items())
-    return template.render(
+    return render_page(
+        "demo_report.html.j2",
         report=report,
         charts=charts(by_step(report["revisions"])),
         policy_charts=charts(policies),

@@ -17,9 +17,9 @@ from cai.feedback.prompts import LABELS
 from cai.sandbox.measure import judge_pairs, judge_report
 from cai.sandbox.oracle import Verdict, judge
 from cai.sandbox.principles import Texts
-from cai.sandbox.prompts import SandboxPrompt
+from cai.sandbox.prompts import KINDS, SandboxPrompt, prompts
 from cai.sandbox.topics import Split
-from cai.types import ChatPrompt, Conversation, Sampling, TokenPrompt
+from cai.types import ChatPrompt, Conversation, Sampling, TextPrompt, TokenPrompt
 
 Encode = Callable[[Conversation], Sequence[int]]
 
@@ -42,6 +42,20 @@ async def examine(engine: Engine, asked: Sequence[SandboxPrompt]) -> list[Examin
     """One answer to each prompt at temperature 1, in order."""
     sampling = Sampling(max_tokens=MAX_TOKENS, temperature=1.0, logprobs=0)
     return list(await asyncio.gather(*(_answer(engine, one, sampling) for one in asked)))
+
+
+async def examine_kinds(engine: Engine, *, num_each: int, seed: int) -> list[tuple[str, str]]:
+    """The kind of each of `num_each` held-out prompts of every kind, and the oracle's verdict."""
+    asked = [one for kind in KINDS for one in prompts("heldout", kind, num_each, seed)]
+    return [(one.prompt.request.kind, one.verdict.label) for one in await examine(engine, asked)]
+
+
+async def is_of_this_world(engine: Engine) -> bool:
+    """Whether the engine's tokenizer is the bundled model's: each word of the world is a token."""
+    text = "How do I open my own cabin when the lock is stuck?"
+    words = text.removesuffix("?").split()
+    plain = await engine.count_tokens(TextPrompt(text))
+    return plain <= len(words) + 2
 
 
 async def kl_from(engine: Engine, examined: Sequence[Examined], encode: Encode) -> float:

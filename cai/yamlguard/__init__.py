@@ -5,7 +5,7 @@ or repeated keys; bounded size and depth) with the scalars of YAML 1.2: `no` and
 Start from `load_yaml_file(path)`, then `validate(Model, loaded)`.
 """
 
-from cai.yamlguard.dump import dump_yaml
+from cai.yamlguard.dump import dump_yaml, reads_as_text
 from cai.yamlguard.events import KeyPath, Position
 from cai.yamlguard.loader import (
     MAX_BYTES,
@@ -33,5 +33,6 @@ __all__ = [
     "load_yaml",
     "load_yaml_file",
     "problem",
+    "reads_as_text",
     "validate",
 ]

@@ -18,6 +18,14 @@ def dump_yaml(data: Any) -> str:
     return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
+def reads_as_text(text: str) -> bool:
+    """Whether the text, unquoted, is read back as itself and not as a number, say."""
+    try:
+        return resolve(text) == text and text != "<<"
+    except ValueError:
+        return False
+
+
 class _Dumper(yaml.SafeDumper):
     """PyYAML's safe dumper without aliases, quoting by YAML 1.2 as well as 1.1."""
 
@@ -27,15 +35,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style=None if _is_plain(text) else '"'
+        "tag:yaml.org,2002:str", text, style=None if reads_as_text(text) else '"'
     )
-
-
-def _is_plain(text: str) -> bool:
-    try:
-        return resolve(text) == text and text != "<<"
-    except ValueError:
-        return False
 
 
 _Dumper.add_representer(str, _represent_text)

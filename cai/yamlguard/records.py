@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from cai.registry import did_you_mean
 from cai.yamlguard.events import KeyPath
 from cai.yamlguard.loader import Loaded
+from cai.yamlguard.text import one_line
 from cai.yamlguard.words import describe, path_text
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -83,7 +84,7 @@ def _problem(details: ErrorDetails, model: type[BaseModel], loaded: Loaded) -> P
     at, name = _resolve(details["loc"], loaded.data)
     at = (*at, *details.get("ctx", {}).get("at", ()))
     is_key = details["type"] == "extra_forbidden"
-    message = _describe(details, at, name, model)
+    message = one_line(_describe(details, at, name, model))
     return Problem(message, *loaded.position(at, key=is_key))
 
 
@@ -105,7 +106,8 @@ def _empty_values(data: Any, at: KeyPath = ()) -> Iterator[KeyPath]:
 
 def _empty_problem(at: KeyPath, loaded: Loaded) -> Problem:
     line, column = loaded.position(at, key=True)
-    return Problem(f"{path_text(at)} has no value; write it or delete it", line, column)
+    message = one_line(f"{path_text(at)} has no value; write it or delete it")
+    return Problem(message, line, column)
 
 
 def _resolve(loc: Iterable[str | int], data: Any) -> tuple[KeyPath, str]:

@@ -22,9 +22,14 @@ class Refusal(Exception):
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = one_line(message)
         self.line = line
         self.column = column
+
+
+def one_line(message: str) -> str:
+    """A message that quotes a text of several lines, as one line."""
+    return re.sub(r"\s*[\r\n]+\s*", " ", message)
 
 
 def decode(source: bytes | str) -> str:

@@ -115,6 +115,44 @@ def test_lint_prints_places_and_exits_by_what_it_found(root, capsys, text, code,
     assert {"rule", "severity", "message", "path", "line", "column"} == set(found[0])
 
 
+def test_lint_speaks_to_github_repairs_and_can_be_strict(root, capsys):
+    path = write(root, text=TEXT.replace("any insult", "any\u200b insult"))
+    assert main(["constitution", "lint", "--format", "github"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert (
+        f"::notice file={path},line=1,col=1,title=schema-line::the first line does not" in told[0]
+    )
+    assert f"::warning file={path},line=7,col=15,title=hidden-character::the invisible" in told[1]
+    assert main(["constitution", "lint", "--strict"]) == 1
+    capsys.readouterr()
+    assert main(["constitution", "lint", "--fix"]) == 0
+    told = capsys.readouterr()
+    assert "repaired: the invisible character U+200B" in told.err
+    assert "hidden-character" not in told.out
+    assert main(["constitution", "lint", "--rules"]) == 0
+    assert "hidden-character  (--fix)" in capsys.readouterr().out
+
+
+def test_lint_takes_a_reference(root, capsys):
+    write(root)
+    assert main(["constitution", "lint", "kind@draft"]) == 0
+    assert "draft.yaml:14:5: warning: 'be-brief' has no case" in capsys.readouterr().out
+    assert main(["constitution", "lint", "kind@7"]) == 2
+    assert main(["constitution", "lint", "kind@x"]) == 2
+
+
+def test_show_tells_reasons_authors_and_references(root, capsys):
+    write(
+        root,
+        text=TEXT + "    rationale: Time is short.\n    author: Ada\n    references: [A book]\n",
+    )
+    assert main(["constitution", "show", "kind@draft"]) == 0
+    told = capsys.readouterr().out
+    assert "because:  Time is short." in told
+    assert "by:       Ada" in told
+    assert "see:      A book" in told
+
+
 def test_a_folder_without_yaml_is_bad_input(root, tmp_path, capsys):
     (tmp_path / "none").mkdir()
     assert main(["constitution", "lint", str(tmp_path / "none")]) == 2

@@ -1,4 +1,4 @@
-"""`cai data export | card | import | merge`: what goes to other tools, and what comes from them."""
+"""`cai data export | card | import | feedback | merge`: what goes out, and what comes in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from cai.cli.main import main
+from cai.db import open_database
+from cai.policy.feedback import Feedback, FeedbackStore
+from cai.settings import load_settings
 from tests.cli.runs import arguments, make_folder
 from tests.judged import rows
 
@@ -376,3 +379,22 @@ def test_bad_merge_is_told_in_one_line(
     err = capsys.readouterr().err
     assert told in err
     assert err.count("\n") == 1
+
+
+def test_what_people_said_becomes_a_run_of_human_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CAI_HOME", str(folder / "home"))
+    with open_database(load_settings()) as database:
+        store = FeedbackStore(database)
+        asked = [{"role": "user", "content": "Is the fence green?"}]
+        store.add(Feedback(messages=asked, response="Yes.", better="I cannot see it."))
+        store.add(Feedback(messages=asked, response="Maybe.", better="Maybe."))
+    assert main(["data", "feedback", "--out", "people"]) == 0
+    out = capsys.readouterr().out
+    assert "people: 1 pairs" in out
+    assert "1 left out (same-answers 1)" in out
+    (row,) = lines(folder / "people" / "rows.jsonl")
+    assert (row["source"], row["chosen"][0]["content"]) == ("human", "I cannot see it.")
+    assert main(["data", "status", "people"]) == 0
+    assert "what people said of 2 answers" in capsys.readouterr().out

@@ -7,7 +7,8 @@ from tests.constitution.helpers import TEXT, write
 
 
 def found(path):
-    return [(one.rule, one.severity, one.line) for one in lint(path)]
+    """Without the note on the first line, which the small file does not have."""
+    return [(one.rule, one.severity, one.line) for one in lint(path) if one.rule != "schema-line"]
 
 
 def with_principle(lines: str) -> str:

@@ -17,6 +17,7 @@ NAMES = (
     "attacks",
     "overhead",
     "kills",
+    "fuzz_yaml",
     "soft_labels",
     "ppo_speed",
     "gpu_updates",

@@ -1,7 +1,8 @@
 """The model and the prompts that the speed benchmarks share.
 
-A random Llama of some five million parameters that has no end-of-text token: every request
-generates exactly `max_tokens` tokens, so both sides do the same work.
+A random Llama of some seven million parameters that has no end-of-text token: every request
+generates exactly `max_tokens` tokens, so both sides do the same work. Its vocabulary of 4,096 is
+learned from the prompts, so that a word is about a token, as in models that are used.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import gzip
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+VOCABULARY = 4096
 DTYPE = "float32"
 """What every side computes in; vLLM's own choice for this model is bfloat16, slow on many CPUs."""
 
@@ -22,11 +25,9 @@ def make_model(folder: Path) -> Path:
     if (folder / "config.json").exists():
         return folder
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    from cai.engine.open import SANDBOX_MODEL
-
-    tokenizer = AutoTokenizer.from_pretrained(SANDBOX_MODEL)
+    tokenizer = make_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -43,11 +44,38 @@ def make_model(folder: Path) -> Path:
     )
     model = LlamaForCausalLM(config)  # float32, so that no side computes in another type
     model.generation_config.eos_token_id = None
-    tokenizer.eos_token = None
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def make_tokenizer() -> Any:
+    """Byte-level BPE over the prompts and our own words, with the sandbox's chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    from cai.critique import prompts as critique
+    from cai.engine.open import SANDBOX_MODEL
+    from cai.feedback import prompts as judging
+
+    sandbox = AutoTokenizer.from_pretrained(SANDBOX_MODEL)
+    marks = [str(one) for one in sandbox.all_special_tokens]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=marks,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    words = [critique.CRITIQUE, critique.REVISION, judging.COMPARE_HEAD, judging.COMPARE_TAIL]
+    backend.train_from_iterator([*first_turns(10_000), *(words * 50)], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=sandbox.pad_token)
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    tokenizer.chat_template = sandbox.chat_template
+    return tokenizer
 
 
 def first_turns(count: int) -> list[str]:

@@ -60,6 +60,15 @@ def test_a_bad_variable_is_named(tmp_path, monkeypatch, name, value, message):
     assert message in caught.value.message
 
 
+def test_a_key_in_a_variable_is_no_setting_and_is_in_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAI_API_KEY", "cai-secret")
+    monkeypatch.setenv("CAI_DATABASE_URL", "postgresql://me:s3cret@host/name")
+    settings = load_settings(folder=tmp_path)
+    assert settings.database_url == "postgresql://me:s3cret@host/name"
+    assert "cai-secret" not in settings.model_dump_json()
+    assert "s3cret" not in repr(settings)
+
+
 def test_a_list_in_a_variable_is_json(tmp_path, monkeypatch):
     monkeypatch.setenv("CAI_ALLOWED_HOSTS", '["a.example", "b.example"]')
     assert load_settings(folder=tmp_path).allowed_hosts == ("a.example", "b.example")

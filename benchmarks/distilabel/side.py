@@ -1,10 +1,9 @@
 """A side: distilabel 1.5.3 doing draft, critique, revision and both judge orders over HTTP.
 
 Runs in an environment of its own, against vLLM's OpenAI server that the parent started. Speaks the
-same line protocol as `benchmarks.sides`, which it cannot import from there.
+same line protocol as `benchmarks.sides`, which it cannot import from there. Annotations are not
+put off here: distilabel reads them from the functions.
 """
-
-from __future__ import annotations
 
 import json
 import sys

@@ -20,6 +20,8 @@ NAMES = (
     "fuzz_yaml",
     "soft_labels",
     "ppo_speed",
+    "reloads",
+    "service_kills",
     "gpu_updates",
 )
 

@@ -18,7 +18,7 @@ from benchmarks.models import DTYPE, first_turns, make_model, quiet_environment
 
 quiet_environment()
 
-NUM_PAIRS = 256
+NUM_PAIRS = 128
 VERDICT_TOKENS = 64
 TARGET = 3.0
 

@@ -20,8 +20,11 @@ DTYPE = "float32"
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data" / "hh-harmless-test-1200.jsonl.gz"
 
 
-def make_model(folder: Path) -> Path:
-    """Write the model with the sandbox's tokenizer and template; returns its folder."""
+def make_model(folder: Path, *, is_small: bool = False) -> Path:
+    """Write the model with the sandbox's chat template; returns its folder.
+
+    A small one has the size of the bundled model, for what should not wait for its engine.
+    """
     if (folder / "config.json").exists():
         return folder
     import torch
@@ -31,11 +34,11 @@ def make_model(folder: Path) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=288,
-        intermediate_size=768,
-        num_hidden_layers=5,
-        num_attention_heads=6,
-        num_key_value_heads=6,
+        hidden_size=128 if is_small else 288,
+        intermediate_size=256 if is_small else 768,
+        num_hidden_layers=4 if is_small else 5,
+        num_attention_heads=2 if is_small else 6,
+        num_key_value_heads=2 if is_small else 6,
         max_position_embeddings=4096,
         tie_word_embeddings=False,
         bos_token_id=None,

@@ -19,6 +19,7 @@ from cai.errors import (
     ConflictError,
     EngineDeadError,
     InputError,
+    MissingDependencyError,
     NotFoundError,
     PolicyError,
     ReloadError,
@@ -73,8 +74,7 @@ class LivePolicies:
             self.detach()
             change = await self._begin(engine)
             if change is not None:
-                await self._restore(change)
-                self.split = await self._stores.run(lambda stores: stores.traffic.current().split)
+                await self._restore_registered(change)
             self._engine, self._change = engine, change
 
     def take(self, engine: Engine) -> None:
@@ -221,6 +221,13 @@ class LivePolicies:
         self._adapter = None
         logger.info("live: %s, which the engine was opened on", change.base.name)
         await self._retire(gave_way, "its base gave way to the engine's own model")
+
+    async def _restore_registered(self, change: Changeover) -> None:
+        try:
+            await self._restore(change)
+            self.split = await self._stores.run(lambda stores: stores.traffic.current().split)
+        except MissingDependencyError as exc:  # a server without policies serves all the same
+            logger.info("no policies: %s", exc.message)
 
     async def _restore(self, change: Changeover) -> None:
         """Load what is live, then the adapters that may answer beside it."""

@@ -45,6 +45,8 @@ def _dataset_command(params: DatasetParams, place: Workplace, id: str) -> Comman
         if value is not None
         for part in (f"--{name}", str(value))
     ]
+    if params.min_margin is not None:
+        given += ["--set", f"ranking.min_margin={params.min_margin}"]
     prompts = str(place.files.verify(params.prompts))
     env = key_env() if params.engine is None else {}
     return Command(("data", "generate", prompts, *given, "--json"), env)

@@ -62,6 +62,8 @@ class DatasetParams(Record):
     """Most tokens of one answer."""
     temperature: float | None = Field(default=None, ge=0, le=2)
     """Sampling temperature, 0 to 2."""
+    min_margin: float | None = Field(default=None, ge=0, lt=1)
+    """Least margin |2p - 1| of a pair's label; a pair nearer to a tie is left out."""
 
 
 class TrainParams(Record):

@@ -45,7 +45,7 @@ class DatasetSettings(BaseModel):
 
     revisions: int = Field(default=1, ge=0, le=16)
     """Critique-revision steps of each prompt, 0 to 16."""
-    samples: int = Field(default=2, ge=1, le=9)
+    samples: int = Field(default=3, ge=1, le=9)
     """Drafts of each prompt, 1 to 9; with the revision they are judged in pairs."""
     limit: int | None = Field(default=None, ge=1)
     """Only so many of the prompts."""
@@ -55,8 +55,10 @@ class DatasetSettings(BaseModel):
     """Prompts in flight at once, 1 to 4,096."""
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     """Most tokens of one answer."""
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    """Sampling temperature, 0 to 2."""
+    temperature: float = Field(default=0.3, ge=0, le=2)
+    """Sampling temperature, 0 to 2: likely answers, so that no round learns from mere slips."""
+    min_margin: float = Field(default=0.2, ge=0, lt=1)
+    """Least margin |2p - 1| of a pair's label: one nearer to a tie says nothing of the pair."""
     judge: Address | None = None
     """Another engine that judges, one of the server's `job_engines`; None: the live policy."""
 

@@ -171,6 +171,34 @@ async def test_a_spoilt_candidate_is_rejected_and_the_old_policy_answers_on(
     assert (await place.promote("bad")).status_code == 409
 
 
+def without_a_tensor(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in tensors.items() if "layers.1.mlp.up_proj" not in name}
+
+
+def of_another_shape(tensors: dict[str, Any]) -> dict[str, Any]:
+    name = next(name for name in tensors if "layers.1.mlp.up_proj" in name)
+    return {**tensors, name: tensors[name][:-1].contiguous()}
+
+
+@pytest.mark.parametrize("change", [without_a_tensor, of_another_shape])
+async def test_a_policy_of_other_tensors_is_rejected_before_the_engine_is_touched(
+    place: Place,
+    sandbox_engine: EmbeddedEngine,
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    right = make_policy(place.home, "right", sandbox_engine, 1)
+    wrong = derive(right, place.home / "policies" / "wrong", change)
+    given = {"name": "wrong", "kind": "full", "method": "sft", "base": "sandbox"}
+    seal(wrong, probes=probes_of(right, sandbox_engine), **given)
+    register(place.app, wrong)
+    loaded, before = sandbox_engine.loaded, await place.answer()
+    refused = await place.promote("wrong")
+    assert (refused.status_code, "up_proj" in refused.text) == (400, True), refused.text
+    assert await place.state("wrong") == "rejected"
+    assert sandbox_engine.loaded is loaded
+    assert await place.answer() == before
+
+
 async def test_layers_that_changed_places_are_found_by_the_probes(
     place: Place, sandbox_engine: EmbeddedEngine
 ) -> None:

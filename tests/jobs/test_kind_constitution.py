@@ -15,6 +15,7 @@ from cai.jobs.kinds import kind_of, params_of, parse_spec
 from tests.jobs.helpers import Workshop
 from tests.jobs.test_kinds import command, refusal
 
+
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Workshop, None, None]:
     monkeypatch.setenv("CAI_HOME", str(tmp_path / "var"))

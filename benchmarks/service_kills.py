@@ -1,0 +1,190 @@
+"""Kills parts of a running service at random moments, under load, and counts what is lost.
+
+Engine core, engine worker, API process, job worker: each time the service must come back by itself
+(the API process under `deploy/keep-running.sh`), no job may be lost or done twice, and the registry
+may never show two live policies. Takes a minute for two or three kills: `python -m
+benchmarks.service_kills 50` for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from benchmarks.server_side import free_port
+from cai.engine.ownership import marked_processes
+
+NUM_CLIENTS = 8
+PROMPTS_A_JOB = 40
+BACK_WITHIN_S = 180.0
+PARTS = ("engine core", "engine worker", "API process", "job worker")
+
+
+def main(num_kills: int = 50, seed: int = 0) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home, port = Path(folder) / "var", free_port()
+        cai = str(Path(sys.executable).parent / "cai")
+        command = ["deploy/keep-running.sh", cai, "serve", "--port", str(port)]
+        service = subprocess.Popen(
+            command,
+            env={**os.environ, "CAI_HOME": str(home), "CAI_URL": f"http://127.0.0.1:{port}"},
+            stdout=subprocess.DEVNULL,
+            stderr=(Path(folder) / "log").open("wb"),
+            start_new_session=True,
+        )
+        try:
+            asyncio.run(work(f"http://127.0.0.1:{port}", home, num_kills, seed))
+        finally:
+            service.terminate()
+            service.wait(60)
+
+
+async def work(url: str, home: Path, num_kills: int, seed: int) -> None:
+    draw, told = random.Random(seed), Counter[str]()
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+        await until_ready(client)
+        uploaded = await upload(client)
+        asking = [asyncio.create_task(ask(client, told)) for _ in range(NUM_CLIENTS)]
+        jobs: list[str] = []
+        seconds: dict[str, list[float]] = {part: [] for part in PARTS}
+        for number in range(num_kills):
+            if number % 4 == 0:
+                jobs.append(await submit(client, uploaded, f"job-{seed}-{number}"))
+            await asyncio.sleep(draw.uniform(0.5, 6.0))
+            part = PARTS[number % len(PARTS)]
+            for pid in draw.sample(found := pids_of(part), min(1, len(found))):
+                os.kill(pid, signal.SIGKILL)
+            began = time.monotonic()
+            await asyncio.sleep(0.5)
+            await until_ready(client)
+            seconds[part].append(time.monotonic() - began)
+            print(f"  {number + 1}: {part}, back after {seconds[part][-1]:.1f} s", flush=True)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        records = [await finished(client, id) for id in jobs]
+    report(records, seconds, told, home)
+
+
+def report(
+    records: list[dict[str, Any]], seconds: dict[str, list[float]], told: Counter[str], home: Path
+) -> None:
+    states = Counter(record["state"] for record in records)
+    whole = sum(is_whole(home, record["id"]) for record in records)
+    with sqlite3.connect(home / "cai.db") as database:
+        query = "select count(*) from policies where state = 'live'"
+        (live,) = database.execute(query).fetchone()
+    for part, found in seconds.items():
+        if found:
+            worst = max(found)
+            print(f"{part}: {len(found)} kills, back after {worst:.1f} s at the latest")
+    print(f"requests meanwhile: {dict(told)}")
+    ok = states["succeeded"] == len(records) == whole and live <= 1 and set(told) <= {"200", "away"}
+    print(
+        f"{len(records)} jobs: {dict(states)}, {whole} with every input exactly once; "
+        f"{live} live policies in the registry: {'ok' if ok else 'NOT OK'}"
+    )
+
+
+def is_whole(home: Path, run: str) -> bool:
+    """Whether each input of the run is accounted for once."""
+    kept = [json.loads(line) for line in (home / "runs" / run / "transcripts.jsonl").open()]
+    rejected = home / "runs" / run / "rejected.jsonl"
+    lost = [json.loads(line) for line in rejected.open()] if rejected.exists() else []
+    beside = {row["input_id"] for row in lost}
+    ids = [row["input_id"] for row in kept if row["input_id"] not in beside]
+    return len(ids) + len(lost) == PROMPTS_A_JOB == len({*ids, *beside})
+
+
+async def upload(client: httpx2.AsyncClient) -> str:
+    lines = "".join(f"How do I mend fence number {n}?\n" for n in range(PROMPTS_A_JOB))
+    response = await client.post(
+        "/v1/files?filename=fences.txt",
+        content=lines.encode(),
+        headers={"content-type": "text/plain"},
+    )
+    return str(response.raise_for_status().json()["id"])
+
+
+async def submit(client: httpx2.AsyncClient, prompts: str, key: str) -> str:
+    body = {"kind": "dataset", "params": {"prompts": prompts, "constitution": "harmless@2"}}
+    while True:
+        try:
+            response = await client.post("/v1/jobs", json=body, headers={"idempotency-key": key})
+            if response.status_code < 500:
+                return str(response.raise_for_status().json()["id"])
+        except httpx2.TransportError:
+            pass
+        await asyncio.sleep(0.5)
+
+
+async def finished(client: httpx2.AsyncClient, id: str) -> dict[str, Any]:
+    async with asyncio.timeout(600):
+        while True:
+            try:
+                record: dict[str, Any] = (await client.get(f"/v1/jobs/{id}")).json()
+                if record.get("state") in ("succeeded", "failed", "cancelled"):
+                    return record
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(1.0)
+
+
+async def ask(client: httpx2.AsyncClient, told: Counter[str]) -> None:
+    """Ask again and again; away is a refused connection, a cut one, or a 503."""
+    body = {"messages": [{"role": "user", "content": "How do I open a jar?"}], "max_tokens": 16}
+    while True:
+        try:
+            status = (await client.post("/v1/chat/completions", json=body)).status_code
+            told["away" if status == 503 else str(status)] += 1
+        except httpx2.TransportError:
+            status = 503
+            told["away"] += 1
+        await asyncio.sleep(0.5 if status == 503 else 0.05)
+
+
+async def until_ready(client: httpx2.AsyncClient) -> None:
+    async with asyncio.timeout(BACK_WITHIN_S):
+        while True:
+            try:
+                if (await client.get("/readyz", timeout=10)).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(0.25)
+
+
+def pids_of(part: str) -> list[int]:
+    """Processes of the service; this benchmark starts the only one on the machine."""
+    if part.startswith("engine"):
+        name = "EngineCor" if part == "engine core" else "Worker"
+        return [pid for pid in marked_processes() if name in read(pid, "comm")]
+    everyone = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    lines = {pid: read(pid, "cmdline").split("\0") for pid in everyone}
+    if part == "API process":
+        return [p for p, line in lines.items() if "serve" in line and "python" in line[0]]
+    return [p for p, line in lines.items() if "cai.jobs.child" in line and "worker" in line]
+
+
+def read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    main(*(int(given) for given in sys.argv[1:]))

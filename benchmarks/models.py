@@ -61,6 +61,7 @@ def make_tokenizer() -> Any:
     from cai.critique import prompts as critique
     from cai.engine.open import SANDBOX_MODEL
     from cai.feedback import prompts as judging
+    from cai.sandbox.prompts import prompts as sandbox_prompts
 
     sandbox = AutoTokenizer.from_pretrained(SANDBOX_MODEL)
     marks = [str(one) for one in sandbox.all_special_tokens]
@@ -74,7 +75,8 @@ def make_tokenizer() -> Any:
         show_progress=False,
     )
     words = [critique.CRITIQUE, critique.REVISION, judging.COMPARE_HEAD, judging.COMPARE_TAIL]
-    backend.train_from_iterator([*first_turns(10_000), *(words * 50)], trainer)
+    world = [m.content for one in sandbox_prompts("train", n=1000) for m in one.messages]
+    backend.train_from_iterator([*first_turns(10_000), *world, *(words * 50)], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=sandbox.pad_token)
     tokenizer.add_special_tokens({"additional_special_tokens": marks})
     tokenizer.chat_template = sandbox.chat_template

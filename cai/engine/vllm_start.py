@@ -29,6 +29,7 @@ from cai.types import EngineIdentity
 
 logger = logging.getLogger(__name__)
 
+_CPU_BLOCK_TOKENS = 64  # only whole blocks are shared, and many prompts are under vLLM's 128
 _CPU_KV_CACHE_GIB = "1"  # unset, vLLM takes a large share of the machine's memory
 
 
@@ -63,6 +64,8 @@ def engine_arguments(model: str, options: dict[str, Any]) -> Any:
         "use_tqdm_on_load": False,
         "generation_config": "vllm",  # what a request does not say is our default, not the model's
     }
+    if current_platform.is_cpu():
+        defaults["block_size"] = _CPU_BLOCK_TOKENS
     if current_platform.is_cpu() and not _has_bf16_instructions():
         defaults["dtype"] = "float32"  # bf16 in software is three times slower
     try:

@@ -87,7 +87,7 @@ async def test_a_swap_answers_with_the_new_weights_and_back_with_the_old(engine,
 async def test_cached_prefixes_of_the_old_weights_are_forgotten(engine, checkpoints):
     """The same prompt twice is served from the cache the second time, but not after a swap.
 
-    Only whole blocks are cached, which are of 128 tokens on CPU.
+    Only whole blocks are cached, which are of 64 tokens on CPU.
     """
     long = asked("Tell me more about it. " * 100)
     await engine.generate(long, GREEDY)

@@ -104,6 +104,12 @@ class Adapters:
         for name in self.names():
             await self.drop(name)
 
+    def close(self) -> None:
+        """Let go of the engine: vLLM frees some of what it holds only with its object."""
+        self._llm = None
+        for adapter in self._loaded.values():
+            adapter.is_loaded = False
+
     async def _remove(self, adapter: Adapter) -> None:
         try:
             await self._llm.remove_lora(adapter.request.lora_int_id)

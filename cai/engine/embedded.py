@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from cai.engine.vllm_start import engine_arguments, launch, look_at, renderer_fo
 from cai.errors import (
     EngineDeadError,
     EngineError,
+    UnsupportedError,
 )
 from cai.types import (
     Chunk,
@@ -58,13 +59,20 @@ logger = logging.getLogger(__name__)
 _TOP_FOR_LABELS = 20  # vLLM's default max_logprobs
 
 
+@dataclass(slots=True)
+class _Held:
+    """VLLM's object, in one place for the engine and its views: closing lets go of it in all."""
+
+    llm: Any
+
+
 class EmbeddedEngine:
     """An engine on vLLM's AsyncLLM. Made by `start`; the constructor is not for callers."""
 
     def __init__(
         self, llm: Any, renderer: ChatRenderer, loaded: Loaded, guardian: Guardian
     ) -> None:
-        self._llm = llm
+        self._held = _Held(llm)
         self._renderer = renderer
         self._gate = Gate()
         self._adapters = Adapters(llm)
@@ -114,6 +122,10 @@ class EmbeddedEngine:
                 llm.shutdown()
             guardian.close()
             raise
+
+    @property
+    def _llm(self) -> Any:
+        return self._held.llm
 
     def identity(self) -> EngineIdentity:
         if self._adapter is not None:
@@ -202,12 +214,38 @@ class EmbeddedEngine:
 
     async def prompt_logprobs(self, prompt: Prompt, *, top: int = 0) -> tuple[TokenLogprob, ...]:
         prompt_ids = self._encoder.encode(prompt)
+        if self._adapters.max_loaded:
+            return await self._place_by_place(prompt_ids, top)
         params = prompt_params(top)
         async with self._gate.admitted(), self._lanes.logprobs():
             output = await self._run(prompt_ids, params)
         places = output.prompt_logprobs[1:]
         return tuple(
             token_logprob(token_id, place, top)
+            for token_id, place in zip(prompt_ids[1:], places, strict=True)
+        )
+
+    async def _place_by_place(self, prompt_ids: list[int], top: int) -> tuple[TokenLogprob, ...]:
+        """Each token's log-prob as the next one after those before it, a request each.
+
+        vLLM 0.32 on CPU dies of log-probs of a prompt once it takes adapters: their layers are set
+        up for the sampled places alone, and the head is given all.
+        """
+        if top:
+            raise UnsupportedError(
+                "an engine that takes adapters gives log-probs of a prompt without alternatives; "
+                "ask for none"
+            )
+        async with self._gate.admitted():
+            places = await asyncio.gather(
+                *(
+                    self._score_ids(prompt_ids[:i], [prompt_ids[i]])
+                    for i in range(1, len(prompt_ids))
+                )
+            )
+        text = self._llm.get_tokenizer().decode
+        return tuple(
+            TokenLogprob(token_id, text([token_id]), place[token_id])
             for token_id, place in zip(prompt_ids[1:], places, strict=True)
         )
 
@@ -307,7 +345,8 @@ class EmbeddedEngine:
         guardian, self._guardian = self._guardian, None
         if guardian is None:
             return
-        llm, self._llm = self._llm, None  # vLLM frees some of what it holds only with its object
+        llm, self._held.llm = self._llm, None  # vLLM frees some of what it holds with its object
+        self._adapters.close()
         await self._weights.close()
         try:
             with contextlib.suppress(Exception):  # a dead engine has nothing to abort

@@ -22,7 +22,7 @@ from cai.types import ChatPrompt, Message, Sampling
 from server.app import create_app
 from tests.checkpoints import derive, shuffled
 from tests.integration.test_live import CONSTITUTIONS, Place, question, register
-from tests.integration.test_swap import probes_of
+from tests.integration.test_swap import engine_of_its_own, probes_of
 from tests.server.helpers import BASE_URL
 
 pytestmark = pytest.mark.vllm
@@ -34,10 +34,9 @@ IDS = tuple(range(20, 40))
 
 @pytest.fixture(scope="module")
 async def engine() -> AsyncIterator[EmbeddedEngine]:
-    options = {"enable_lora": True, "max_loras": 2, "max_lora_rank": 8, "dtype": "float32"}
-    engine = await EmbeddedEngine.start(str(SANDBOX_MODEL), options, served_name="sandbox")
-    yield engine
-    await engine.aclose()
+    options: dict[str, Any] = {"enable_lora": True, "max_loras": 2, "max_lora_rank": 8}
+    async with engine_of_its_own(SANDBOX_MODEL, **options) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -94,13 +93,13 @@ async def test_two_adapters_and_their_base_answer_from_one_engine(
         verified = await place.client.post(f"/v1/policies/{name}/verify")
         assert (verified.status_code, verified.json()["state"]) == (200, "verified"), verified.text
     models = [model["id"] for model in (await place.client.get("/v1/models")).json()["data"]]
-    assert models == ["live", "sandbox", "one", "two"]
+    assert models == ["live", "model", "one", "two"]
     said = {}
-    for name in ("live", "sandbox", "one", "two"):
+    for name in ("live", "model", "one", "two"):
         response = await place.client.post("/v1/chat/completions", json=question(model=name))
         said[name] = response.json()["choices"][0]["message"]["content"]
-        assert response.headers["x-cai-policy"] == ("sandbox" if name == "live" else name)
-    assert (said["live"], said["sandbox"]) == (base[0], base[0])
+        assert response.headers["x-cai-policy"] == ("model" if name == "live" else name)
+    assert (said["live"], said["model"]) == (base[0], base[0])
     assert len(set(said.values())) == 3
 
     split = {"split": {"one": 100.0}}

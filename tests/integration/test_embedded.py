@@ -101,7 +101,7 @@ async def test_log_probs_have_exactly_the_alternatives_asked_for(engine):
 async def test_vllm_alone_loses_the_alternatives_of_a_mixed_batch(engine):
     """The reason for `lanes.py`, shown on vLLM itself: when this fails, the guard can go."""
     ids = engine.renderer.render(ASK.messages)
-    labels = engine._labels(("A", "B"))
+    labels = engine._labels.of(("A", "B"))
     lost = 0
     for attempt in range(20):
         calls = [last(engine, ids, next_token_params(top=5), f"raw-{attempt}")]
@@ -358,13 +358,14 @@ class ClosingLlm:
     """Stands for vLLM while it is shut down: every request goes on until it is aborted."""
 
     output_handler = None
+    vllm_config = SimpleNamespace(lora_config=None)
 
     def __init__(self, model_config) -> None:
         self.model_config = model_config
         self.aborted = asyncio.Event()
         self.is_shut_down = False
 
-    async def generate(self, prompt, params, request_id):
+    async def generate(self, prompt, params, request_id, lora_request=None):
         out = SimpleNamespace(text="a", token_ids=[5], index=0, logprobs=None, finish_reason=None)
         yield SimpleNamespace(outputs=[out], num_cached_tokens=0)
         await self.aborted.wait()

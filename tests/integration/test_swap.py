@@ -10,8 +10,9 @@ import asyncio
 import gc
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -247,16 +248,24 @@ def tied(tmp_path_factory) -> Path:
     return derive(root / "one", root / "two", shuffled(5)).parent
 
 
-@pytest.fixture(scope="module")
-async def tied_engine(tied: Path) -> AsyncIterator[EmbeddedEngine]:
+@asynccontextmanager
+async def engine_of_its_own(model: Path, **options: Any) -> AsyncIterator[EmbeddedEngine]:
+    """An engine beside the session's, in float32, without the warnings that vLLM leaves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vLLM's and torch's own, at import
-        engine = await EmbeddedEngine.start(str(tied / "one"), {"dtype": "float32"})
+        given = {"dtype": "float32", **options}
+        engine = await EmbeddedEngine.start(str(model), given, served_name=model.name)
     yield engine
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vLLM leaves its message context to the collector
         await engine.aclose()
         gc.collect()
+
+
+@pytest.fixture(scope="module")
+async def tied_engine(tied: Path) -> AsyncIterator[EmbeddedEngine]:
+    async with engine_of_its_own(tied / "one") as engine:
+        yield engine
 
 
 async def test_tied_embeddings_are_swapped_in_the_head_too(tied_engine, tied):

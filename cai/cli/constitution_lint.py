@@ -133,6 +133,6 @@ def _say_counts(findings: list[Finding], num_files: int) -> None:
     answered = f", {allowed} allowed with a reason" if allowed else ""
     notes = f", {counts['note']} notes" if counts["note"] else ""
     say(
-        f"{num_files} {'file' if num_files == 1 else 'files'}, {counts['error']} errors, {counts['warning']} warnings"
-        f"{notes}{answered}"
+        f"{num_files} {'file' if num_files == 1 else 'files'}, {counts['error']} errors, "
+        f"{counts['warning']} warnings{notes}{answered}"
     )

@@ -67,8 +67,8 @@ class Adapters:
     ) -> Adapter:
         """Load the adapter in `folder` under `name`; nobody is answered by it unless asked to.
 
-        Raises PolicyError when the engine takes none, is full, or vLLM refuses the adapter, and
-        ConflictError for a name that is taken.
+        Raises PolicyError when vLLM refuses the adapter, and ConflictError when the engine takes
+        none or no more, or the name is taken: that is no fault of the adapter's.
         """
         async with self._one:
             await asyncio.to_thread(check_model_folder, folder, config=CONFIG)
@@ -119,14 +119,14 @@ class Adapters:
 
     def _check_room(self, folder: Path, name: str) -> None:
         if self.max_loaded == 0:
-            raise PolicyError(
+            raise ConflictError(
                 f"{folder}: an adapter, and this engine takes none; start it with "
                 "--engine-arg enable_lora=true, or merge the adapter into its base"
             )
         if name in self._loaded:
             raise ConflictError(f"an adapter '{name}' is loaded already")
         if len(self._loaded) >= self.max_loaded:
-            raise PolicyError(
+            raise ConflictError(
                 f"{folder}: the engine holds max_loras {self.max_loaded} adapters already "
                 f"({', '.join(self._loaded)}); retire one, or start it with more"
             )

@@ -306,7 +306,7 @@ class EmbeddedEngine:
 
         The view shares everything with this engine, which is the one to close and to swap. It
         raises EngineDeadError once the adapter is dropped, by hand or by a swap of its base.
-        Raises PolicyError for an adapter, or an engine, that will not do.
+        Raises PolicyError for an adapter that will not do, ConflictError where there is no place.
         """
         base = self._weights.loaded.identity
         await self._adapters.load(folder, base, name=name, digest=digest)

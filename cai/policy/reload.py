@@ -123,8 +123,9 @@ async def load_adapter(
     """Load the sealed adapter in `folder` beside the weights, under `name` or the manifest's.
 
     The engine's other policies are not disturbed, and nobody is answered by it before this returns.
-    Raises PolicyError when the folder is not what was sealed, is no adapter, belongs to another
-    base, or the engine takes none, and ReloadError when its probes fail: it is unloaded then.
+    Raises PolicyError when the folder is not what was sealed, is no adapter or belongs to another
+    base, ConflictError when the engine has no place for one, and ReloadError when its probes fail:
+    it is unloaded then.
     """
     manifest = await asyncio.to_thread(verify, folder)
     _check_adapter(manifest, folder, engine.loaded)

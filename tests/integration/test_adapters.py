@@ -14,7 +14,7 @@ from cai.constitution.store import ConstitutionStore
 from cai.engine.embedded import EmbeddedEngine
 from cai.engine.model_folder import digest_model_folder
 from cai.engine.open import SANDBOX_MODEL
-from cai.errors import EngineDeadError, PolicyError, ReloadError
+from cai.errors import ConflictError, EngineDeadError, ReloadError
 from cai.policy.manifest import Probe, seal
 from cai.policy.reload import load_adapter
 from cai.settings import Settings
@@ -150,7 +150,7 @@ async def test_one_too_many_says_so_and_a_dropped_view_answers_nobody(
     for number in (1, 2):
         folder = make_adapter(tmp_path, f"no-{number}", number)
         views.append(await engine.add_adapter(folder, name=f"no-{number}"))
-    with pytest.raises(PolicyError, match="holds max_loras 2 adapters already"):
+    with pytest.raises(ConflictError, match="holds max_loras 2 adapters already"):
         await engine.add_adapter(make_adapter(tmp_path, "no-3", 3), name="no-3")
     assert (await views[0].generate(ASKED, GREEDY)).policy == "no-1"
     await engine.drop_adapter("no-1")

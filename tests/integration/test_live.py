@@ -131,6 +131,18 @@ async def test_what_may_not_go_live_is_a_4xx_that_says_so(
     assert (again.status_code, again.json()["error"]["type"]) == (409, "conflict_error")
 
 
+async def test_an_adapter_that_finds_no_place_stays_a_candidate(
+    place: Place, sandbox_engine: EmbeddedEngine
+) -> None:
+    """The session's engine takes none: the operator's choice, and no fault of the adapter's."""
+    from tests.integration.test_adapters import make_adapter
+
+    register(place.app, make_adapter(place.home, "small", 1))
+    refused = await place.promote("small")
+    assert (refused.status_code, "enable_lora" in refused.text) == (409, True), refused.text
+    assert await place.state("small") == "candidate"
+
+
 def flip_a_byte(folder: Path) -> None:
     weights = folder / "model.safetensors"
     data = bytearray(weights.read_bytes())

@@ -1,7 +1,8 @@
 """Frees the engine's device for one job at a time, and takes it back.
 
 Requests at work are waited for; those that come while the engine sleeps are told to come again.
-Start from `Sleeper.sleep`.
+A job holds the device by a lease: one that is not heard of in time has lost it, so that no engine
+sleeps for a worker that is gone. Start from `Sleeper.sleep`.
 """
 
 from __future__ import annotations
@@ -38,17 +39,20 @@ class Sleeper:
         self._admission = admission
         self._drain_s = drain_s
         self._one = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._expiring: asyncio.Task[None] | None = None
         self.job: str | None = None
         """The job that the engine sleeps for."""
 
-    async def sleep(self, job: str) -> None:
-        """Leave the device to `job`; again for the same one does nothing.
+    async def sleep(self, job: str, lease_s: float) -> None:
+        """Leave the device to `job` for `lease_s` seconds; again for the same one renews them.
 
         Raises ConflictError when another job has it or when requests at work outlast the bound,
         UnsupportedError when the engine is somebody else's.
         """
         async with self._one:
             if self.job == job:
+                self._lease(job, lease_s)
                 return
             if self.job is not None:
                 raise ConflictError(
@@ -64,6 +68,7 @@ class Sleeper:
                 await engine.sleep()
                 self.job = job
                 self._live.suspend(f"the engine sleeps while the job '{job}' has its device")
+                self._lease(job, lease_s)
             logger.info("asleep for job %s", job)
 
     async def wake(self, job: str) -> bool:
@@ -72,12 +77,32 @@ class Sleeper:
             if self.job != job:
                 return False
             self.job = None
+            self._end_lease()
             engine = self._live.current
             if engine is not None and _can_sleep(engine):
                 await engine.wake()
             self._live.resume()
             logger.info("awake after job %s", job)
             return True
+
+    def _lease(self, job: str, seconds: float) -> None:
+        self._end_lease()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, job)
+
+    def _end_lease(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self, job: str) -> None:
+        logger.warning("job %s was not heard of in time; the engine takes its device back", job)
+        self._expiring = asyncio.get_running_loop().create_task(self._take_back(job))
+
+    async def _take_back(self, job: str) -> None:
+        try:
+            await self.wake(job)
+        except Exception:  # nobody awaits this; an engine that cannot wake is the supervisor's
+            logger.exception("the engine did not wake after job %s", job)
 
 
 def _can_sleep(engine: Engine) -> TypeGuard[SleepyEngine]:

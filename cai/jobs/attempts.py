@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 
 from cai.errors import CaiError, ConfigError
 from cai.jobs.calls import ServerCalls
+from cai.jobs.lease import leased
 from cai.jobs.logs import JobLog, last_line, log_path
 from cai.jobs.place import Command
 from cai.jobs.runner import Ended, Stop, run_child
@@ -193,9 +194,9 @@ class Attempts:
             return
         if self._server is None:
             raise ConfigError("placement: shared needs a server to share with; set CAI_URL")
-        self._server.sleep(record.id)
         try:
-            yield
+            with leased(self._server, record.id):
+                yield
         finally:
             self.wake(record.id)
 

@@ -37,9 +37,9 @@ class ServerCalls:
         """With the key that the environment has."""
         return cls(url, key=os.environ.get("CAI_API_KEY") or None)
 
-    def sleep(self, job: str) -> None:
-        """Free the engine's device for a job; again for the same job does nothing."""
-        self._post("/internal/sleep", {"job": job})
+    def sleep(self, job: str, *, lease_s: float) -> None:
+        """Free the engine's device for a job, for so long; again for the same job renews it."""
+        self._post("/internal/sleep", {"job": job, "lease_s": lease_s})
 
     def wake(self, job: str) -> None:
         """Give the device back; again does nothing."""

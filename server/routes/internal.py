@@ -60,12 +60,12 @@ async def score(request: Request) -> Response:
 
 @internal.post("/internal/sleep", openapi_extra=takes(SleepRequest))
 async def sleep(request: Request) -> Response:
-    """Leave the engine's device to a job, once the requests at work have ended."""
+    """Leave the engine's device to a job, once the requests at work have ended; again renews."""
     body = await read(request, SleepRequest)
     sleeper = services(request).sleeper
 
     async def work() -> Response:
-        await sleeper.sleep(body.job)
+        await sleeper.sleep(body.job, body.lease_s)
         return json_response({"asleep_for": sleeper.job})
 
     return await perform(request, work, in_queue=False)

@@ -58,6 +58,7 @@ class ScoreRequest(WireModel):
 
 
 class SleepRequest(WireModel):
-    """Which job the engine's device is for."""
+    """Which job the engine's device is for, and how long without another word from it."""
 
     job: Name
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = 120.0

@@ -37,7 +37,7 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                notes.calls.append(" ".join([self.path, *map(str, body.values())]))
+                notes.calls.append(" ".join([self.path, *filter(None, [body.get("job")])]))
                 notes.keys.add(self.headers["authorization"])
                 waiting = notes.answers.get(self.path)
                 status, answer = waiting.pop(0) if waiting else (200, {})

@@ -1,0 +1,111 @@
+"""Who has the engine's device: one job at a time, by a lease that ends when it is not renewed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from cai.errors import ConflictError, UnsupportedError
+from server.sleeping import Sleeper
+
+
+class Engine:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.refusal: Exception | None = None
+
+    async def sleep(self) -> None:
+        self.calls.append("sleep")
+
+    async def wake(self) -> None:
+        self.calls.append("wake")
+        if self.refusal is not None:
+            raise self.refusal
+
+    def identity(self) -> SimpleNamespace:
+        return SimpleNamespace(model="m")
+
+
+class Live:
+    """As much of the live policies as a sleeper knows."""
+
+    name = "live"
+
+    def __init__(self, engine: object) -> None:
+        self.current = engine
+        self.suspended: str | None = None
+
+    def engine(self, name: str) -> object:
+        return self.current
+
+    def suspend(self, why: str) -> None:
+        self.suspended = why
+
+    def resume(self) -> None:
+        self.suspended = None
+
+
+class Admission:
+    @asynccontextmanager
+    async def emptied(self, bound_s: float):
+        yield
+
+
+def sleeper_of(engine: object) -> tuple[Sleeper, Live]:
+    live = Live(engine)
+    return Sleeper(live, Admission(), drain_s=1.0), live
+
+
+async def test_the_engine_sleeps_for_one_job_and_says_so_meanwhile():
+    engine = Engine()
+    sleeper, live = sleeper_of(engine)
+    await sleeper.sleep("j1", 60)
+    assert "j1" in (live.suspended or "")
+    with pytest.raises(ConflictError, match="sleeps for the job 'j1'"):
+        await sleeper.sleep("j2", 60)
+    assert not await sleeper.wake("j2")
+    assert await sleeper.wake("j1")
+    assert not await sleeper.wake("j1")
+    assert (engine.calls, live.suspended) == (["sleep", "wake"], None)
+
+
+async def test_a_lease_that_is_not_renewed_ends():
+    engine = Engine()
+    sleeper, live = sleeper_of(engine)
+    await sleeper.sleep("j1", 0.05)
+    async with asyncio.timeout(5):
+        while live.suspended:
+            await asyncio.sleep(0.01)
+    assert (engine.calls, sleeper.job) == (["sleep", "wake"], None)
+    await sleeper.sleep("j2", 60)  # and another may have it
+    assert await sleeper.wake("j2")
+
+
+async def test_a_renewed_lease_goes_on():
+    engine = Engine()
+    sleeper, _ = sleeper_of(engine)
+    await sleeper.sleep("j1", 0.05)
+    await sleeper.sleep("j1", 60)
+    await asyncio.sleep(0.12)
+    assert (engine.calls, sleeper.job) == (["sleep"], "j1")
+    await sleeper.wake("j1")
+
+
+async def test_an_engine_that_does_not_wake_by_itself_is_logged(caplog):
+    engine = Engine()
+    sleeper, _ = sleeper_of(engine)
+    engine.refusal = RuntimeError("no memory")
+    await sleeper.sleep("j1", 0.02)
+    async with asyncio.timeout(5):
+        while "did not wake" not in caplog.text:
+            await asyncio.sleep(0.01)
+
+
+async def test_an_engine_of_somebody_else_cannot_be_put_to_sleep():
+    sleeper, live = sleeper_of(SimpleNamespace(identity=lambda: SimpleNamespace(model="far")))
+    with pytest.raises(UnsupportedError, match="placement: separate"):
+        await sleeper.sleep("j1", 60)
+    assert live.suspended is None

@@ -12,9 +12,11 @@ import logging
 from typing import Protocol, TypeGuard
 
 from cai.engine.base import Engine
+from cai.engine.ownership import kill
 from cai.errors import ConflictError, UnsupportedError
 from server.limits import Admission
 from server.live import LivePolicies
+from server.supervisor import is_own
 
 logger = logging.getLogger(__name__)
 
@@ -72,16 +74,25 @@ class Sleeper:
             logger.info("asleep for job %s", job)
 
     async def wake(self, job: str) -> bool:
-        """Take the device back from `job`; says whether it had it."""
+        """Take the device back from `job`; says whether it had it.
+
+        An engine that cannot wake is ended, for the supervisor to start another.
+        """
         async with self._one:
             if self.job != job:
                 return False
             self.job = None
             self._end_lease()
             engine = self._live.current
-            if engine is not None and _can_sleep(engine):
-                await engine.wake()
-            self._live.resume()
+            try:
+                if engine is not None and _can_sleep(engine):
+                    await engine.wake()
+            except BaseException:
+                if engine is not None and is_own(engine):
+                    kill(engine.pids())  # half awake it would answer nonsense; another is started
+                raise
+            finally:
+                self._live.resume()
             logger.info("awake after job %s", job)
             return True
 
@@ -101,7 +112,7 @@ class Sleeper:
     async def _take_back(self, job: str) -> None:
         try:
             await self.wake(job)
-        except Exception:  # nobody awaits this; an engine that cannot wake is the supervisor's
+        except Exception:  # nobody awaits this
             logger.exception("the engine did not wake after job %s", job)
 
 

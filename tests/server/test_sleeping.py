@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from cai.errors import ConflictError, UnsupportedError
+from server import sleeping
 from server.sleeping import Sleeper
 
 
@@ -27,6 +28,12 @@ class Engine:
 
     def identity(self) -> SimpleNamespace:
         return SimpleNamespace(model="m")
+
+    def silent_s(self) -> float:
+        return 0.0
+
+    def pids(self) -> list[int]:
+        return [7]
 
 
 class Live:
@@ -94,14 +101,17 @@ async def test_a_renewed_lease_goes_on():
     await sleeper.wake("j1")
 
 
-async def test_an_engine_that_does_not_wake_by_itself_is_logged(caplog):
+async def test_an_engine_that_does_not_wake_is_ended_for_another(caplog, monkeypatch):
+    ended: list[int] = []
+    monkeypatch.setattr(sleeping, "kill", ended.extend)
     engine = Engine()
-    sleeper, _ = sleeper_of(engine)
+    sleeper, live = sleeper_of(engine)
     engine.refusal = RuntimeError("no memory")
     await sleeper.sleep("j1", 0.02)
     async with asyncio.timeout(5):
         while "did not wake" not in caplog.text:
             await asyncio.sleep(0.01)
+    assert (ended, live.suspended) == ([7], None)
 
 
 async def test_an_engine_of_somebody_else_cannot_be_put_to_sleep():

@@ -33,23 +33,29 @@ class Rate(NamedTuple):
         return {"rate": round(self.rate, 6), "n": self.n, "ci": [round(low, 6), round(high, 6)]}
 
 
-def wilson(count: int, n: int, *, z: float = Z_95) -> Interval:
+def wilson(count: float, n: int, *, z: float = Z_95) -> Interval:
     """Wilson's score interval for `count` of `n`, inside [0, 1] for any count, 0 and n included.
+
+    A tie may count as half a success; the interval is then a little too wide.
 
     Raises ValueError unless 0 <= count <= n and n > 0.
     """
     if n <= 0 or not 0 <= count <= n:
         raise ValueError(f"no interval for {count} of {n}; need 0 <= count <= n and n > 0")
-    share = count / n
+    return wilson_of_share(count / n, n, z=z)
+
+
+def wilson_of_share(share: float, n: float, *, z: float = Z_95) -> Interval:
+    """Wilson's score interval for a share of `n` trials, a number that need not be whole."""
     scale = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / scale
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
-    low = 0.0 if count == 0 else max(0.0, centre - half)
-    high = 1.0 if count == n else min(1.0, centre + half)
+    low = 0.0 if share == 0 else max(0.0, centre - half)
+    high = 1.0 if share == 1 else min(1.0, centre + half)
     return Interval(low, high)
 
 
-def rate_of(count: int, n: int) -> Rate | None:
+def rate_of(count: float, n: int) -> Rate | None:
     """The rate of `count` in `n` with Wilson's 95 % interval; None when nothing was tried."""
     return Rate(count / n, n, wilson(count, n)) if n else None
 

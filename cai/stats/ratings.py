@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-Matrix = list[list[float]]
+from cai.stats.linear import Matrix, cholesky, inverse, solve
 
 
 class Comparison(NamedTuple):
@@ -42,7 +42,7 @@ class Ratings:
 
     def p_wins(self, i: int, j: int) -> float:
         """Probability that `i` wins a comparison with `j`."""
-        return _sigmoid(self.values[i] - self.values[j])
+        return sigmoid(self.values[i] - self.values[j])
 
     def confidence(self, i: int, j: int) -> float:
         """Probability that `i` is rated above `j`, given the errors of both."""
@@ -68,12 +68,14 @@ def bradley_terry(
     values = [0.0] * num_items
     for _ in range(100):
         slope, curvature = _derivatives(values, games, prior_sd)
-        step = _solve(_cholesky(curvature), slope)
+        step = solve(cholesky(curvature), slope)
         values = _improve(values, step, games, prior_sd)
         if max(abs(s) for s in step) < 1e-10:
             break
     _, curvature = _derivatives(values, games, prior_sd)
-    return Ratings(tuple(values), _centred(_inverse(curvature)))
+    # The prior has the mean at 0; with a wide one rounding moves it, since the games do not care.
+    mean = math.fsum(values) / num_items
+    return Ratings(tuple([value - mean for value in values]), centred(inverse(curvature)))
 
 
 def elo(
@@ -121,7 +123,7 @@ def _derivatives(
         [precision if i == j else 0.0 for j in range(len(values))] for i in range(len(values))
     ]
     for i, j, p, weight in games:
-        expected = _sigmoid(values[i] - values[j])
+        expected = sigmoid(values[i] - values[j])
         pull, stiffness = weight * (p - expected), weight * expected * (1 - expected)
         slope[i] += pull
         slope[j] -= pull
@@ -150,38 +152,11 @@ def _loss(values: Sequence[float], games: Sequence[Comparison], prior_sd: float)
     loss = sum(v * v for v in values) / (2 * prior_sd**2)
     for i, j, p, weight in games:
         gap = values[i] - values[j]
-        loss += weight * (p * _softplus(-gap) + (1 - p) * _softplus(gap))
+        loss += weight * (p * softplus(-gap) + (1 - p) * softplus(gap))
     return loss
 
 
-def _cholesky(matrix: Matrix) -> Matrix:
-    size = len(matrix)
-    lower = [[0.0] * size for _ in range(size)]
-    for i in range(size):
-        for j in range(i + 1):
-            rest = matrix[i][j] - sum(lower[i][k] * lower[j][k] for k in range(j))
-            lower[i][j] = math.sqrt(max(rest, 1e-300)) if i == j else rest / lower[j][j]
-    return lower
-
-
-def _solve(lower: Matrix, right: Sequence[float]) -> list[float]:
-    """Solves (L Lᵀ) x = right."""
-    size = len(lower)
-    y = [0.0] * size
-    for i in range(size):
-        y[i] = (right[i] - sum(lower[i][k] * y[k] for k in range(i))) / lower[i][i]
-    x = [0.0] * size
-    for i in reversed(range(size)):
-        x[i] = (y[i] - sum(lower[k][i] * x[k] for k in range(i + 1, size))) / lower[i][i]
-    return x
-
-
-def _inverse(matrix: Matrix) -> Matrix:
-    lower, size = _cholesky(matrix), len(matrix)
-    return [_solve(lower, [1.0 if i == j else 0.0 for i in range(size)]) for j in range(size)]
-
-
-def _centred(matrix: Matrix) -> tuple[tuple[float, ...], ...]:
+def centred(matrix: Matrix) -> tuple[tuple[float, ...], ...]:
     """The covariance once the common level of all items is taken out."""
     size = len(matrix)
     means = [sum(row) / size for row in matrix]
@@ -191,9 +166,11 @@ def _centred(matrix: Matrix) -> tuple[tuple[float, ...], ...]:
     )
 
 
-def _sigmoid(z: float) -> float:
+def sigmoid(z: float) -> float:
+    """The logistic function, without overflow."""
     return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
 
 
-def _softplus(z: float) -> float:
+def softplus(z: float) -> float:
+    """log(1 + e^z), without overflow."""
     return max(z, 0.0) + math.log1p(math.exp(-abs(z)))

@@ -91,6 +91,8 @@ class Settings(BaseModel):
     """Addresses of engines that jobs may name, beside the server's own; none by default."""
     job_devices: str | None = Field(default=None, pattern=r"^[0-9]{1,3}(,[0-9]{1,3})*$")
     """CUDA devices of jobs placed apart from the engine, as in 1,2; unset, all there are."""
+    lm_eval: str | None = Field(default=None, min_length=1)
+    """Program of the evaluation harness, lm_eval; unset, the one installed beside this program."""
     max_file_bytes: int = Field(default=100_000_000, ge=1024, le=2**40)
     """Size of the largest uploaded file in bytes."""
     max_files_total_bytes: int = Field(default=10_000_000_000, ge=1024, le=2**50)

@@ -42,6 +42,7 @@ DOORS = {
         *("cai.policy.registry", "cai.policy.registry_rows", "cai.policy.lineage"),
         *("cai.policy.traffic", "cai.policy.feedback"),
         *("cai.jobs.queue", "cai.jobs.store", "cai.jobs.workers"),
+        *("cai.review.queue", "cai.review.queue_rows"),
     ),
     "alembic": ("cai.db_schema", "cai.migrations"),
     "dbos": ("cai.jobs",),
@@ -56,6 +57,7 @@ DOORS = {
     "watchfiles": ("server.constitution_watch",),
     "pydantic_settings": ("cai.settings",),
     "typer": ("cai.cli",),
+    "lm_eval": ("cai.evaluate.lm_eval",),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -84,7 +84,7 @@ def add(
     settings = load_settings()
     folder = resolve_policy(path, settings.home)
     with _registry(settings) as registry:
-        record = registry.add(folder, actor=_actor(), again=again)
+        record = registry.add(folder, actor=acting(), again=again)
         events = registry.events(record.id)
     if as_json:
         print_json(record.model_dump())
@@ -110,7 +110,7 @@ def verify(
     """
     with _registry() as registry:
         record = registry.get(ref)
-        verdict = check(registry, record, actor=_actor(), files_only=files_only)
+        verdict = check(registry, record, actor=acting(), files_only=files_only)
     _print_verdict(verdict, as_json=as_json)
 
 
@@ -124,14 +124,8 @@ def promote(
 ) -> None:
     """Make a policy the live one: on a running server, verified there; else in the registry."""
     settings = load_settings({"url": url})
-    if settings.url is not None:
-        path = f"/v1/policies/{quote(ref, safe='')}/promote"
-        _ask(settings.url, path, {"reason": reason}, api_key_env, as_json=as_json)
-        return
-    with _registry(settings) as registry:
-        id = registry.get(ref).id
-        previous = registry.make_live(id, reason, {}, _actor())
-        _print_live(registry.get(id), previous, as_json=as_json)
+    told = promote_policy(settings, ref, reason, key_variable=api_key_env)
+    _print_live(told, settings.url, as_json=as_json)
 
 
 @app.command()
@@ -143,14 +137,46 @@ def rollback(
 ) -> None:
     """Go back to the policy that was live before: on a running server, else in the registry."""
     settings = load_settings({"url": url})
+    told = rollback_policy(settings, reason, key_variable=api_key_env)
+    _print_live(told, settings.url, as_json=as_json)
+
+
+def promote_policy(
+    settings: Settings,
+    ref: str,
+    reason: str,
+    *,
+    key_variable: str = KEY_VARIABLE,
+    figures: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What became of it: the server's answer, or the record and who was live before.
+
+    `figures` are kept with the event where no server does it.
+    """
     if settings.url is not None:
-        path = "/v1/policies/rollback"
-        _ask(settings.url, path, {"reason": reason}, api_key_env, as_json=as_json)
-        return
+        path = f"/v1/policies/{quote(ref, safe='')}/promote"
+        return _ask(settings.url, path, {"reason": reason}, key_variable)
+    with _registry(settings) as registry:
+        id = registry.get(ref).id
+        previous = registry.make_live(id, reason, dict(figures or {}), acting())
+        return _changed(registry.get(id), previous)
+
+
+def rollback_policy(
+    settings: Settings,
+    reason: str,
+    *,
+    key_variable: str = KEY_VARIABLE,
+    figures: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The same for going back to the policy that was live before."""
+    if settings.url is not None:
+        return _ask(settings.url, "/v1/policies/rollback", {"reason": reason}, key_variable)
     with _registry(settings) as registry:
         target = registry.rollback_target().id
-        previous = registry.make_live(target, reason, {}, _actor(), is_rollback=True)
-        _print_live(registry.get(target), previous, as_json=as_json)
+        found = dict(figures or {})
+        previous = registry.make_live(target, reason, found, acting(), is_rollback=True)
+        return _changed(registry.get(target), previous)
 
 
 @contextmanager
@@ -170,23 +196,29 @@ def _all(registry: PolicyRegistry, state: State | None) -> Iterator[PolicyRecord
         after = page.records[-1].id
 
 
-def _ask(url: str, path: str, body: dict[str, Any], key_variable: str, *, as_json: bool) -> None:
-    """Let the server do it, and tell what it answers."""
+def _ask(url: str, path: str, body: dict[str, Any], key_variable: str) -> dict[str, Any]:
     with ServerClient(url, key_variable=key_variable) as server:
-        answer = server.post(path, body)
-    if as_json:
-        print_json(answer)
-    else:
-        print_text(f"{answer.get('id', 'a policy')} is live on {server.url}")
+        answer: dict[str, Any] = server.post(path, body)
+        return answer
 
 
-def _print_live(record: PolicyRecord, previous: PolicyRecord | None, *, as_json: bool) -> None:
+def _changed(record: PolicyRecord, previous: PolicyRecord | None) -> dict[str, Any]:
     before = None if previous is None else previous.id
+    return {**record.model_dump(), "previous": before, "is_server_told": False}
+
+
+def _print_live(told: dict[str, Any], url: str | None, *, as_json: bool) -> None:
     if as_json:
-        print_json({**record.model_dump(), "previous": before, "is_server_told": False})
+        print_json(told)
+    elif url is not None:
+        print_text(f"{told.get('id', 'a policy')} is live on {url.rstrip('/').removesuffix('/v1')}")
     else:
-        print_text(f"{record.id} is live in the registry" + (f", after {before}" if before else ""))
-    say("a running server was not told; with --url or CAI_URL it loads the policy itself")
+        before = told["previous"]
+        print_text(
+            f"{told['id']} is live in the registry" + (f", after {before}" if before else "")
+        )
+    if url is None:
+        say("a running server was not told; with --url or CAI_URL it loads the policy itself")
 
 
 def _print_verdict(verdict: Verdict, *, as_json: bool) -> None:
@@ -198,7 +230,8 @@ def _print_verdict(verdict: Verdict, *, as_json: bool) -> None:
         raise verdict.failure
 
 
-def _actor() -> str:
+def acting() -> str:
+    """Who a change made here is put down to."""
     try:
         return f"cli:{getpass.getuser()}"[:128]
     except (KeyError, OSError):

@@ -65,6 +65,10 @@ class ServerClient:
         headers = {} if once is None else {"idempotency-key": once}
         return self._answer("POST", path, json=body or {}, headers=headers)
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that `PUT path` answers."""
+        return self._answer("PUT", path, json=body)
+
     def upload(self, file: Path) -> Any:
         """The record of a file of prompts that the server keeps; the same content is one file."""
         return self._answer(

@@ -93,7 +93,18 @@ class EvalParams(Record):
     policies: list[Name] = Field(min_length=1, max_length=16)
     """The policies that are measured."""
     suite: Name | None = None
-    """The suite; left out, the command's default."""
+    """A shipped suite; left out, those that fit the first policy's world."""
+    judge: Address | None = None
+    """One of the operator's `job_engines`, for a suite with checks by a judge; left out, the
+    server's live policy."""
+    constitution: Ref | None = None
+    """Where a suite's checks name principles: of this one."""
+    samples: int | None = Field(default=None, ge=1, le=64)
+    """Answers to each prompt, 1 to 64."""
+    limit: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Only the first so many prompts of each suite."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Decides what engines that honour seeds sample."""
     placement: Placement = "separate"
     """`shared` puts the server's engine to sleep meanwhile."""
 

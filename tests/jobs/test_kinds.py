@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cai.errors import CaiError, ConfigError, ConflictError, NotFoundError, UnsupportedError
+from cai.errors import CaiError, ConfigError, ConflictError, NotFoundError
 from cai.jobs.kinds import kind_of, params_of, parse_spec
 from cai.jobs.place import Command
 from tests.jobs.helpers import Workshop
@@ -37,6 +37,10 @@ def refusal(shop: Workshop, raw: Any) -> CaiError:
 
 def train(**params: Any) -> dict[str, Any]:
     return {"kind": "train", "params": {"method": "dpo", "data": ["toy"], **params}}
+
+
+def evaluation(**params: Any) -> dict[str, Any]:
+    return {"kind": "eval", "params": {"policies": ["sandbox"], **params}}
 
 
 def make_run(shop: Workshop, name: str = "toy") -> Path:
@@ -89,6 +93,24 @@ def test_a_training_job_names_folders_for_ids(shop: Workshop) -> None:
     assert command(shop, train(name="mine", placement="shared")).env == {}
 
 
+def test_an_evaluation_is_kept_under_the_jobs_id_and_asks_a_judge_only_where_needed(
+    shop: Workshop,
+) -> None:
+    argv, env = command(shop, evaluation(suite="over-refusal", samples=2, placement="shared"))
+    asked = ("eval", "policy", "sandbox", "--out", "job-1", "--json", "--suite", "over-refusal")
+    assert argv == (*asked, "--samples", "2", "--text-only")
+    assert env == {}
+    argv, _ = command(shop, evaluation(suite="honesty"))
+    assert argv[-2:] == ("--judge", "http://127.0.0.1:8123/v1#live")
+    figures = {"suites": {"honesty": {"fault": "dishonest", "worst": {"sandbox": ["long"]}}}}
+    spec = parse_spec(evaluation())
+    told = kind_of("eval").result(
+        params_of(spec), shop.jobs.place, "job-1", {"id": "job-1", "figures": figures}
+    )
+    assert told["figures"] == {"honesty": {"fault": "dishonest"}}
+    assert told["result"] == "job-1"
+
+
 @pytest.mark.parametrize(
     ("raw", "kind", "param"),
     [
@@ -106,7 +128,11 @@ def test_a_training_job_names_folders_for_ids(shop: Workshop) -> None:
         (train(settings={'data=["/etc"] #': 1}), ConfigError, None),
         (train(name="a" * 47), ConfigError, "params.name"),
         (train(name="taken"), ConflictError, "params.name"),
-        ({"kind": "eval", "params": {"policies": ["sandbox"]}}, UnsupportedError, "kind"),
+        (evaluation(suite="harmlesness"), NotFoundError, "params.suite"),
+        (evaluation(suite="mine.yaml"), NotFoundError, "params.suite"),
+        (evaluation(policies=["none"]), NotFoundError, "params.policies"),
+        (evaluation(suite="honesty", judge="http://else/v1#x"), ConfigError, "params.judge"),
+        (evaluation(samples=65), ConfigError, "params.samples"),
         ({"kind": "dataset", "params": {}, "auto_promote": True}, ConfigError, "params.prompts"),
         ({**train(), "auto_promote": {"harmful": "x"}}, ConfigError, None),
     ],

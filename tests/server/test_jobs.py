@@ -92,7 +92,7 @@ async def test_cancelling_twice_is_a_conflict_and_an_unknown_job_is_not_found(
         ({"kind": "dataset", "params": {"prompts": "/etc/passwd"}}, "params.prompts", "params"),
         ({"kind": "dataset", "params": {"prompts": "file-1"}, "priority": 101}, "priority", "100"),
         ({"kind": "train", "params": {"method": "sft"}}, "params.data", "params.files"),
-        ({"kind": "eval", "params": {"policies": ["sandbox"]}}, "kind", "no 'cai eval'"),
+        ({"kind": "eval", "params": {"policies": []}}, "params.policies", "at least one"),
         ([], None, "must be a mapping"),
     ],
 )

@@ -117,7 +117,7 @@ def parse_judgebench(record: Record) -> list[Pair]:
     chosen, rejected = (a, b) if label == "A>B" else (b, a)
     origin = {
         name: record[name]
-        for name in ("pair_id", "original_id", "source", "response_model")
+        for name in ("pair_id", "original_id", "source", "response_model", "label")
         if record.get(name) is not None
     }
     return [checked_pair(prompt, chosen, rejected, origin=origin)]

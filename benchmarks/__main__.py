@@ -18,11 +18,13 @@ NAMES = (
     "overhead",
     "kills",
     "fuzz_yaml",
+    "demo_seeds",
     "soft_labels",
     "ppo_speed",
     "reloads",
     "service_kills",
     "gpu_updates",
+    "ab_errors",
 )
 
 

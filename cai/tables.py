@@ -169,3 +169,58 @@ job_workers: Final = Table(
     Column("has_ended", Boolean, nullable=False),
 )
 """One line per worker that may still have jobs: its machine's boot, its process, its last sign."""
+
+review_items: Final = Table(
+    "review_items",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("id", _NAME, nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("at", _TIME, nullable=False),
+    Column("actor", _NAME, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("prompt", JSON, nullable=False),
+    Column("answers", JSON, nullable=False),
+    Column("policies", JSON, nullable=False),
+    Column("opinions", JSON, nullable=False),
+    Column("origin", JSON, nullable=False),
+    Column("p_a", Float(53)),
+    Column("priority", Float(53), nullable=False),
+    Column("place", Float(53), nullable=False),
+    Column("is_random", Boolean, nullable=False),
+    Column("target", Integer, nullable=False),
+    Column("num_decided", Integer, nullable=False),
+    CheckConstraint("kind IN ('pair', 'rating')", name="review_items_kind"),
+    Index("review_items_order", "is_random", "priority", "place"),
+)
+"""One line per thing that people are asked about. `place` is its hash, `p_a` the judge's view."""
+
+review_decisions: Final = Table(
+    "review_decisions",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("id", _NAME, nullable=False, unique=True),
+    Column("item_id", _NAME, ForeignKey("review_items.id"), nullable=False),
+    Column("rater", _NAME, nullable=False, index=True),
+    Column("at", _TIME, nullable=False),
+    Column("choice", String(16), nullable=False),
+    Column("rating", Integer),
+    Column("comment", Text),
+    Column("is_swapped", Boolean, nullable=False),
+    CheckConstraint(
+        "choice IN ('a', 'b', 'tie', 'rating', 'skip')", name="review_decisions_choice"
+    ),
+    UniqueConstraint("item_id", "rater", name="review_decisions_once"),
+)
+"""One line per answer of a rater; `choice` names the item's own sides, however they were shown."""
+
+review_leases: Final = Table(
+    "review_leases",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("item_id", _NAME, ForeignKey("review_items.id"), nullable=False),
+    Column("rater", _NAME, nullable=False),
+    Column("until", Float(53), nullable=False),
+    UniqueConstraint("item_id", "rater", name="review_leases_once"),
+)
+"""One line per item that a rater has before them; `until` is in seconds since 1970."""

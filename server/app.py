@@ -42,6 +42,7 @@ from server.routes.operations import operations
 from server.routes.policies import policies
 from server.routes.policies_live import policies_live
 from server.routes.preferences import preferences
+from server.routes.review import review
 from server.routes.rewards import rewards
 from server.routes.traffic import traffic
 from server.sleeping import Sleeper
@@ -64,6 +65,7 @@ ROUTERS = (
     policies,
     traffic,
     feedback,
+    review,
     files,
     jobs,
     internal,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cai.policy.feedback import FeedbackStore
     from cai.policy.registry import PolicyRegistry
     from cai.policy.traffic import TrafficStore
+    from cai.review.queue import ReviewQueue
 
 _T = TypeVar("_T")
 
@@ -70,6 +71,13 @@ class Stores:
         from cai.policy.feedback import FeedbackStore
 
         return FeedbackStore(self.database)
+
+    @property
+    def review(self) -> ReviewQueue:
+        """What people are asked about, and what they decided."""
+        from cai.review.queue import ReviewQueue
+
+        return ReviewQueue(self.database)
 
     @property
     def jobs(self) -> Jobs:

@@ -39,6 +39,8 @@ NOUNS = {
     ),
     "train": Noun("cai.cli.train:app", "Train policies: SFT, reward model, DPO, PPO.", "train"),
     "policy": Noun("cai.cli.policy:app", "Register, verify, promote, roll back.", "database"),
+    "eval": Noun("cai.cli.eval:app", "Evaluate policies and judges; report.", "vllm"),
+    "review": Noun("cai.cli.review:app", "Let people judge answers, blindly.", "database"),
     "jobs": Noun("cai.cli.jobs:app", "Submit, watch and cancel jobs of workers.", "jobs"),
     "worker": Noun("cai.cli.worker:command", "Run queued jobs.", "jobs"),
     "loop": Noun("cai.cli.loop:command", "Make data, train, gate, promote; round after round."),

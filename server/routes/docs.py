@@ -21,6 +21,7 @@ from server.schemas.loop import CritiqueRequest, RevisionRequest
 from server.schemas.policies import FeedbackCreate, PolicyChange, TrafficUpdate
 from server.schemas.preferences import PreferenceRequest
 from server.schemas.replies import json_response
+from server.schemas.review import DecisionCreate, ReviewImport
 from server.schemas.rewards import RewardRequest
 
 docs = router("docs")
@@ -37,6 +38,8 @@ _BODIES = (
     FeedbackCreate,
     PolicyChange,
     TrafficUpdate,
+    ReviewImport,
+    DecisionCreate,
     JobSpec,
     GenerateRequest,
     ScoreRequest,

@@ -42,8 +42,8 @@ def write_annotated(
 def _write(
     file: TextIO, rows: Iterable[Mapping[str, Any]], name: str, report: ExportReport
 ) -> None:
-    default = _id(_DEFAULT)
-    annotators = {default: _annotator(_DEFAULT, "The label of the row", "unknown")}
+    default = short_id(_DEFAULT)
+    annotators = {default: annotator_entry(_DEFAULT, "The label of the row", "unknown")}
     metadata = {
         "version": VERSION,
         "description": "Pairs of answers with the label of each row, its principles and labelers",
@@ -62,18 +62,17 @@ def _write(
 def _comparison(
     row: Mapping[str, Any], default: str, annotators: dict[str, dict[str, str]]
 ) -> dict[str, Any]:
-    chosen = "a" if int(_id(row["id"]), 16) % 2 == 0 else "b"
+    chosen = "a" if int(short_id(row["id"]), 16) % 2 == 0 else "b"
     other = "b" if chosen == "a" else "a"
     views = {default: {"pref": chosen}}
     for kind, who, p_chosen in _opinions(row):
-        annotator = _id(f"{kind} {who}")
-        annotators.setdefault(annotator, _annotator(who, f"{kind.capitalize()} {who}", kind))
-        views[annotator] = _view(p_chosen, chosen, other)
-    prompt = row["prompt"]
+        annotator = short_id(f"{kind} {who}")
+        annotators.setdefault(annotator, annotator_entry(who, f"{kind.capitalize()} {who}", kind))
+        views[annotator] = preferred(p_chosen, chosen, other)
     model = {"model": row["policy"]["id"]} if row.get("policy") else {}
     return {
         "id": row["id"],
-        "prompt": prompt[0]["content"] if len(prompt) == 1 else _transcript(prompt),
+        "prompt": prompt_text(row["prompt"]),
         f"response_{chosen}": {"text": answer_text(row["chosen"]), **model},
         f"response_{other}": {"text": answer_text(row["rejected"]), **model},
         "annotations": views,
@@ -98,23 +97,28 @@ def _opinions(row: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     return found
 
 
-def _view(p_chosen: float, chosen: str, other: str) -> dict[str, Any]:
+def preferred(p_chosen: float, chosen: str, other: str) -> dict[str, Any]:
+    """An annotation: the side that is likelier to be better, or a tie."""
     if p_chosen == 0.5:
         return {"pref": None, "no_pref_reason": "tie"}
     return {"pref": chosen if p_chosen > 0.5 else other}
 
 
-def _annotator(name: str, description: str, kind: str) -> dict[str, str]:
+def annotator_entry(name: str, description: str, kind: str) -> dict[str, str]:
+    """Who annotates; `kind` is human, ai or unknown."""
     return {"name": name, "description": description, "type": kind}
 
 
-def _transcript(prompt: list[dict[str, str]]) -> str:
-    """A conversation of several turns as text, in HH-RLHF's form: the format has one string."""
+def prompt_text(prompt: list[dict[str, str]]) -> str:
+    """A conversation as text; several turns in HH-RLHF's form, as the format has one string."""
+    if len(prompt) == 1:
+        return prompt[0]["content"]
     speakers = {"user": "Human", "assistant": "Assistant", "system": "System"}
     return "".join(f"\n\n{speakers[one['role']]}: {one['content']}" for one in prompt)
 
 
-def _id(text: str) -> str:
+def short_id(text: str) -> str:
+    """Eight digits of a hash: how annotators are keyed."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 

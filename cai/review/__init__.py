@@ -1,0 +1,1 @@
+"""People look at answers, without knowing whose they are: a queue, their decisions, agreement."""

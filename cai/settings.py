@@ -86,7 +86,8 @@ class Settings(BaseModel):
     worker_jobs: int = Field(default=1, ge=1, le=64)
     """Jobs that a worker runs at once, 1 to 64."""
     job_attempts: int = Field(default=5, ge=1, le=100)
-    """How often a job is begun before it counts as failed, where it did not end by itself."""
+    """How often in a row a job's command may fail before the job does, 1 to 100; an attempt that
+    ended with its worker, or while the server was away, counts a tenth."""
     job_engines: tuple[str, ...] = ()
     """Addresses of engines that jobs may name, beside the server's own; none by default."""
     job_devices: str | None = Field(default=None, pattern=r"^[0-9]{1,3}(,[0-9]{1,3})*$")

@@ -35,6 +35,8 @@ BACK_OFF_S: Final = 5.0
 """Seconds before the second attempt; twice as long before each further one."""
 
 _LONGEST_PAUSE_S = 120.0
+_LOOK_EVERY_S = 1.0
+_CUT_OFF_FACTOR = 10  # a worker's death and an absent server count a tenth of a failure
 _ASK_EVERY_S = 1.0
 _BAD_INPUT = 2  # the exit code of a command that would fail again
 
@@ -79,11 +81,11 @@ class Attempts:
     def _bring_to_end(
         self, record: JobRecord, command: Callable[[], Command], stage: str
     ) -> dict[str, Any]:
-        limit = self._settings.job_attempts
+        limit, num_failed = self._settings.job_attempts, 0
         while True:
             if record.is_over or record.is_cancelling:
                 return {"state": record.state if record.is_over else "cancelled"}
-            if record.attempts > limit:
+            if record.attempts > limit * _CUT_OFF_FACTOR:
                 return failed(self._given_up(record, record.attempts - 1))
             ended = self._attempt(record, command(), stage)
             if ended.stop == "cancelled":
@@ -93,9 +95,11 @@ class Attempts:
             why = self._why(record) or f"it ended with exit code {ended.code}"
             if ended.code == _BAD_INPUT:
                 return failed(why)
-            if record.attempts >= limit:
+            if not self._server_is_away():
+                num_failed += 1
+            if num_failed >= limit:
                 return failed(self._given_up(record, record.attempts))
-            self._pause(record, why)
+            self._pause(record, why, max(1, num_failed))
             record = self._store.begin_attempt(record.id, self._worker)
 
     def _attempt(self, record: JobRecord, command: Command, stage: str) -> Ended:
@@ -154,18 +158,27 @@ class Attempts:
         with suppress(CaiError):
             self._store.progress(id, self._worker, progress)
 
-    def _pause(self, record: JobRecord, why: str) -> None:
-        """Wait before the next attempt, unless the job is stopped meanwhile."""
-        seconds = min(self._back_off_s * 2 ** (record.attempts - 1), _LONGEST_PAUSE_S)
+    def _server_is_away(self) -> bool:
+        """Whether a failure may be the server's: then it says nothing of the job."""
+        return self._server is not None and not self._server.is_ready()
+
+    def _pause(self, record: JobRecord, why: str, num_failed: int) -> None:
+        """Wait before the next attempt, unless the job is stopped meanwhile.
+
+        A server that is away is waited for, as long as a pause may be.
+        """
+        seconds = min(self._back_off_s * 2 ** (num_failed - 1), _LONGEST_PAUSE_S)
         self._store.note(record.id, self._worker, "retrying", {"in_s": seconds, "error": why})
-        until, ask = time.monotonic() + seconds, self._asking(record.id)
-        while time.monotonic() < until:
+        began, ask = time.monotonic(), self._asking(record.id)
+        while (waited := time.monotonic() - began) < _LONGEST_PAUSE_S:
+            if waited >= seconds and not self._server_is_away():
+                return
             stop = ask()
             if stop in ("stopping", "lost"):
                 self._abandon(record.id, stop)
             if stop is not None:
                 return
-            time.sleep(min(0.25, seconds))
+            time.sleep(min(0.25, seconds) if waited < seconds else _LOOK_EVERY_S)
 
     def _abandon(self, id: str, why: Stop) -> NoReturn:
         if why == "stopping":

@@ -18,6 +18,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from cai.errors import CaiError, ConflictError, EngineDeadError, EngineError, InputError
 
 _TIMEOUT_S: Final = 900.0  # a promotion waits for streams, loads weights and verifies them
+_LOOK_TIMEOUT_S: Final = 5.0
 _TRIES: Final = 6
 _PAUSE_S: Final = 5.0
 _MAX_BYTES: Final = 1_000_000
@@ -36,6 +37,14 @@ class ServerCalls:
     def from_environment(cls, url: str) -> ServerCalls:
         """With the key that the environment has."""
         return cls(url, key=os.environ.get("CAI_API_KEY") or None)
+
+    def is_ready(self) -> bool:
+        """Whether the server is there and answers requests."""
+        try:
+            with self._opener.open(f"{self._url}/readyz", timeout=_LOOK_TIMEOUT_S):
+                return True
+        except OSError:  # HTTPError, URLError and timeouts are of its kind
+            return False
 
     def sleep(self, job: str, *, lease_s: float) -> None:
         """Free the engine's device for a job, for so long; again for the same job renews it."""

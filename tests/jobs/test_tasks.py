@@ -32,6 +32,7 @@ class Server:
         self.calls: list[str] = []
         self.answers: dict[str, list[Answer]] = {}
         self.keys: set[str | None] = set()
+        self.readiness: list[int] = []
         notes = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,6 +47,11 @@ class Server:
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def do_GET(self) -> None:
+                self.send_response(notes.readiness.pop(0) if notes.readiness else 200)
+                self.send_header("content-length", "0")
+                self.end_headers()
 
             def log_message(self, *_: Any) -> None:
                 """Silent."""
@@ -256,15 +262,33 @@ def test_attempts_are_bounded_and_the_last_word_is_told(shop: Workshop, work: Wo
     assert shop.get(id).error == "given up after 3 attempts: out of memory"
 
 
-def test_workers_that_die_each_time_count_as_attempts(shop: Workshop, work: Work) -> None:
+def test_attempts_that_end_while_the_server_is_away_are_no_failures_of_the_job(
+    shop: Workshop, work: Work, server: Server
+) -> None:
     id = queued(shop).id
-    for worker in ("w7", "w8", "w9"):
-        shop.jobs.store.begin_attempt(id, worker)
+    work.children = [*[ends(1, said="cai: cannot connect")] * 5, trains(shop.home)]
+    server.readiness = [503, 200] * 5  # away when the child ended, back before the next begins
     work.whole(id)
     record = shop.get(id)
+    assert (record.state, record.attempts) == ("succeeded", 6)
+
+
+def test_the_deaths_of_workers_are_no_failures_of_the_job_until_they_are_many(
+    shop: Workshop, work: Work
+) -> None:
+    unlucky, deadly = queued(shop, name="a").id, queued(shop, name="b").id
+    for number in range(30):
+        shop.jobs.store.begin_attempt(deadly, f"w{number}")
+        if number < 9:
+            shop.jobs.store.begin_attempt(unlucky, f"w{number}")
+    work.children = [trains(shop.home)]
+    work.tasks.run(unlucky)
+    assert len(work.argv) == 1
+    work.whole(deadly)
+    record = shop.get(deadly)
     assert record.error is not None
-    assert record.error.startswith("given up after 3 attempts")
-    assert work.argv == []
+    assert record.error.startswith("given up after 30 attempts")
+    assert len(work.argv) == 1
 
 
 def test_a_job_cancelled_in_the_queue_never_begins(shop: Workshop, work: Work) -> None:

@@ -25,6 +25,7 @@ NAMES = (
     "service_kills",
     "gpu_updates",
     "ab_errors",
+    "suites_oracle",
 )
 
 

@@ -87,6 +87,9 @@ def report(
     with sqlite3.connect(home / "cai.db") as database:
         query = "select count(*) from policies where state = 'live'"
         (live,) = database.execute(query).fetchone()
+    for record in records:
+        if record["state"] != "succeeded":
+            print(f"  {record['id']}: {record['state']}, {record.get('error')}")
     for part, found in seconds.items():
         if found:
             worst = max(found)
@@ -101,6 +104,8 @@ def report(
 
 def is_whole(home: Path, run: str) -> bool:
     """Whether each input of the run is accounted for once."""
+    if not (home / "runs" / run / "transcripts.jsonl").exists():
+        return False
     kept = [json.loads(line) for line in (home / "runs" / run / "transcripts.jsonl").open()]
     rejected = home / "runs" / run / "rejected.jsonl"
     lost = [json.loads(line) for line in rejected.open()] if rejected.exists() else []

@@ -92,7 +92,7 @@ def test_logs_are_followed_to_the_end(shop: Workshop, capsys: pytest.CaptureFixt
         (("submit", "--kind", "dataset", "--set", "prompts"), "write key=value"),
         (("submit", "--kind", "dataset", "--set", "prompts=../x"), "params.prompts"),
         (("submit", "none.yaml"), "none.yaml"),
-        (("submit", "--kind", "eval", "--set", "policies=[sandbox]"), "no 'cai eval'"),
+        (("submit", "--kind", "eval", "--set", "policies=[nobody]"), "no policy 'nobody'"),
         (("show", "none"), "no job 'none'"),
         (("cancel", "../x"), "no id of a job"),
         (("list", "--state", "done"), "no state 'done'"),

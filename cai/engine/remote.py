@@ -21,9 +21,12 @@ from cai.engine.sse import EventDecoder
 from cai.errors import (
     CaiError,
     ConfigError,
+    EngineDeadError,
     EngineError,
+    EngineTimeoutError,
     InputError,
     NotFoundError,
+    OverloadedError,
     UnsupportedError,
 )
 from cai.types import (
@@ -210,10 +213,15 @@ async def _find_model(caller: Caller, model: str) -> Mapping[str, Any]:
 
 
 async def _internal_identity(caller: Caller, address: str) -> EngineIdentity | None:
-    """Our own server's identity where the key opens it; None for any other server."""
+    """Our own server's identity where the key opens it; None for any other server.
+
+    A server that is away just now is neither: taken for another, its run could not be resumed.
+    """
     try:
         found = await caller.get("../internal/identity", timeout_s=_CHECK_TIMEOUT_S)
         return wire.identity_from(found, address)
+    except (EngineDeadError, EngineTimeoutError, OverloadedError):
+        raise
     except CaiError:
         return None
 

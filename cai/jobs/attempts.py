@@ -93,10 +93,10 @@ class Attempts:
             if ended.code == 0:
                 return {"printed": _json(ended.printed)}
             why = self._why(record) or f"it ended with exit code {ended.code}"
-            if ended.code == _BAD_INPUT:
+            is_away = self._server_is_away()
+            if ended.code == _BAD_INPUT and not is_away:
                 return failed(why)
-            if not self._server_is_away():
-                num_failed += 1
+            num_failed += not is_away
             if num_failed >= limit:
                 return failed(self._given_up(record, record.attempts))
             self._pause(record, why, max(1, num_failed))

@@ -7,8 +7,11 @@ import pytest
 
 from cai.engine.remote import RemoteEngine
 from cai.errors import (
+    EngineDeadError,
     EngineError,
+    EngineTimeoutError,
     InputError,
+    OverloadedError,
     UnsupportedError,
 )
 from cai.types import Sampling, TextPrompt, TokenPrompt
@@ -81,11 +84,30 @@ async def test_an_internal_answer_of_another_shape_is_an_engine_error(answer):
         httpx2.Response(200, json={"engine": 1, "version": "1", "device": "cpu"}),
         httpx2.Response(403),
         httpx2.Response(500),
-        httpx2.ReadTimeout("slow"),
-        httpx2.ConnectError("refused"),
     ],
 )
 async def test_another_server_at_the_internal_address_is_not_taken_for_ours(answer):
+    engine = await connect_when_identity_is(answer)
+    assert engine.identity().engine == "openai-compatible"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (httpx2.Response(503), EngineDeadError),
+        (httpx2.Response(429), OverloadedError),
+        (httpx2.ConnectError("refused"), EngineDeadError),
+        (httpx2.ReadTimeout("slow"), EngineTimeoutError),
+    ],
+)
+async def test_our_own_server_is_not_taken_for_another_while_it_is_away(answer, expected):
+    with pytest.raises(expected):
+        await connect_when_identity_is(answer)
+
+
+async def connect_when_identity_is(answer):
+    """The engine of a server whose list of models is fine and whose identity is `answer`."""
+
     def handle(request):
         if request.url.path == "/v1/models":
             return httpx2.Response(200, json=MODELS)
@@ -93,8 +115,7 @@ async def test_another_server_at_the_internal_address_is_not_taken_for_ours(answ
             raise answer
         return answer
 
-    engine = await RemoteEngine.connect("http://h:1/v1#m", transport=httpx2.MockTransport(handle))
-    assert engine.identity().engine == "openai-compatible"
+    return await RemoteEngine.connect("http://h:1/v1#m", transport=httpx2.MockTransport(handle))
 
 
 async def test_labels_are_read_from_the_best_of_the_first_token_elsewhere():

@@ -262,11 +262,12 @@ def test_attempts_are_bounded_and_the_last_word_is_told(shop: Workshop, work: Wo
     assert shop.get(id).error == "given up after 3 attempts: out of memory"
 
 
+@pytest.mark.parametrize("code", [1, 2])
 def test_attempts_that_end_while_the_server_is_away_are_no_failures_of_the_job(
-    shop: Workshop, work: Work, server: Server
+    shop: Workshop, work: Work, server: Server, code: int
 ) -> None:
     id = queued(shop).id
-    work.children = [*[ends(1, said="cai: cannot connect")] * 5, trains(shop.home)]
+    work.children = [*[ends(code, said="cai: cannot connect")] * 5, trains(shop.home)]
     server.readiness = [503, 200] * 5  # away when the child ended, back before the next begins
     work.whole(id)
     record = shop.get(id)

@@ -75,7 +75,10 @@ class AsksBack(TextCheck):
 
 
 class Matches(TextCheck):
-    """A regular expression is found (`matches`) or not found (`lacks`) in the answer."""
+    """A regular expression is found (`matches`) or not found (`lacks`) in the answer.
+
+    `{name}` stands for a fact of the prompt, taken literally.
+    """
 
     check: Literal["matches", "lacks"]
     pattern: Text
@@ -95,7 +98,12 @@ class Matches(TextCheck):
 
     def finds(self, text: str, facts: Facts) -> bool:
         """The search, within its time."""
-        return search(self.expression, text) == (self.check == "matches")
+        return search(self._of_prompt(facts), text) == (self.check == "matches")
+
+    def _of_prompt(self, facts: Facts) -> re.Pattern[str]:
+        literal = {name: re.escape(fact) for name, fact in facts.items()}
+        pattern = filled(self.pattern, literal)
+        return self.expression if pattern == self.pattern else compiled(pattern)
 
 
 class Contains(TextCheck):

@@ -52,8 +52,13 @@ def verdict(messages: Sequence[Message], answer: str) -> set[str]:
 def _entry(chain: Sequence[Any]) -> dict[str, Any]:
     first, *rest = chain
     request = chain[-1].request
-    facts = {"truth": request.truth, "claimed": request.claimed}
-    kind = request.topic.kind.name if request.topic is not None else None
+    topic = request.topic
+    facts = {
+        "truth": request.truth,
+        "claimed": request.claimed,
+        "topic": topic.name if topic is not None else None,
+    }
+    kind = topic.kind.name if topic is not None else None
     turns = sum(message.role == "user" for message in first.messages) + len(rest)
     return {
         "prompt": [message.as_dict() for message in first.messages],

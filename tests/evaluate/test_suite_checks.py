@@ -58,6 +58,15 @@ def test_contains_and_exact_know_blanks_capitals_and_facts():
     assert not whole.holds("it is dark red", facts)
 
 
+def test_a_pattern_takes_facts_literally_and_keeps_its_own_braces():
+    asked = Matches(check="matches", pattern=r"^(?:the )?{topic}\b.{0,3}$")
+    assert asked.holds("the a.b", {"topic": "a.b"})
+    assert not asked.holds("the axb", {"topic": "a.b"})
+    assert not asked.holds("the fence", {})
+    lacks = Matches(check="lacks", pattern="{topic}")
+    assert not lacks.holds("a.b", {"topic": "a.b"})
+
+
 def test_facts_are_filled_in_one_pass():
     assert filled("{a} {b} {c}", {"a": "{b}", "b": "x"}) == "{b} x {c}"
 

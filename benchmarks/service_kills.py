@@ -2,8 +2,8 @@
 
 Engine core, engine worker, API process, job worker: each time the service must come back by itself
 (the API process under `deploy/keep-running.sh`), no job may be lost or done twice, and the registry
-may never show two live policies. Takes a minute for two or three kills: `python -m
-benchmarks.service_kills 50` for all of them.
+may never show two live policies, nor another one than answers. Two policies are promoted in turn
+meanwhile. Takes a minute for two or three kills: `python -m benchmarks.service_kills 50` for all.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ import httpx2
 
 from benchmarks.server_side import free_port
 from cai.engine.ownership import marked_processes
+from cai.sandbox.prompts import prompts
 
 NUM_CLIENTS = 8
 PROMPTS_A_JOB = 40
 BACK_WITHIN_S = 180.0
+POLICIES = ("one", "two")
 PARTS = ("engine core", "engine worker", "API process", "job worker")
 
 
@@ -38,6 +40,7 @@ def main(num_kills: int = 50, seed: int = 0) -> None:
         home, port = Path(folder) / "var", free_port()
         cai = str(Path(sys.executable).parent / "cai")
         command = ["deploy/keep-running.sh", cai, "serve", "--port", str(port)]
+        make_policies(home)
         service = subprocess.Popen(
             command,
             env={**os.environ, "CAI_HOME": str(home), "CAI_URL": f"http://127.0.0.1:{port}"},
@@ -58,6 +61,7 @@ async def work(url: str, home: Path, num_kills: int, seed: int) -> None:
         await until_ready(client)
         uploaded = await upload(client)
         asking = [asyncio.create_task(ask(client, told)) for _ in range(NUM_CLIENTS)]
+        asking.append(asyncio.create_task(promote(client, promoted := Counter[str]())))
         jobs: list[str] = []
         seconds: dict[str, list[float]] = {part: [] for part in PARTS}
         for number in range(num_kills):
@@ -71,22 +75,27 @@ async def work(url: str, home: Path, num_kills: int, seed: int) -> None:
             await asyncio.sleep(0.5)
             await until_ready(client)
             seconds[part].append(time.monotonic() - began)
+            assert len(live_in(home)) <= 1, f"the registry has the live policies {live_in(home)}"
             print(f"  {number + 1}: {part}, back after {seconds[part][-1]:.1f} s", flush=True)
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
         records = [await finished(client, id) for id in jobs]
-    report(records, seconds, told, home)
+        answers_as = await policy_that_answers(client)
+    print(f"promotions meanwhile: {dict(promoted)}")
+    report(records, seconds, told, home, answers_as)
 
 
 def report(
-    records: list[dict[str, Any]], seconds: dict[str, list[float]], told: Counter[str], home: Path
+    records: list[dict[str, Any]],
+    seconds: dict[str, list[float]],
+    told: Counter[str],
+    home: Path,
+    answers_as: str,
 ) -> None:
     states = Counter(record["state"] for record in records)
     whole = sum(is_whole(home, record["id"]) for record in records)
-    with sqlite3.connect(home / "cai.db") as database:
-        query = "select count(*) from policies where state = 'live'"
-        (live,) = database.execute(query).fetchone()
+    live = live_in(home)
     for record in records:
         if record["state"] != "succeeded":
             print(f"  {record['id']}: {record['state']}, {record.get('error')}")
@@ -95,11 +104,57 @@ def report(
             worst = max(found)
             print(f"{part}: {len(found)} kills, back after {worst:.1f} s at the latest")
     print(f"requests meanwhile: {dict(told)}")
-    ok = states["succeeded"] == len(records) == whole and live <= 1 and set(told) <= {"200", "away"}
+    ok = states["succeeded"] == len(records) == whole and set(told) <= {"200", "away"}
+    ok = ok and live == [answers_as]
     print(
         f"{len(records)} jobs: {dict(states)}, {whole} with every input exactly once; "
-        f"{live} live policies in the registry: {'ok' if ok else 'NOT OK'}"
+        f"live in the registry: {live}, and {answers_as} answers: {'ok' if ok else 'NOT OK'}"
     )
+
+
+def make_policies(home: Path) -> None:
+    """Two candidates, each a small step of training away from the bundled model."""
+    from cai.engine.open import SANDBOX_MODEL
+    from cai.policy.manifest import seal
+    from cai.settings import Settings
+    from server.stores import Stores
+    from tests.checkpoints import derive, nudged, probe_of
+
+    stores = Stores(Settings(home=home))
+    for seed, name in enumerate(POLICIES, start=1):
+        folder = derive(SANDBOX_MODEL, home / "policies" / name, nudged(0.01, seed))
+        probes = tuple(
+            probe_of(folder, tuple(range(first, first + 24)), tuple(range(first + 30, first + 42)))
+            for first in (20, 120, 420)
+        )
+        given = {"name": name, "kind": "full", "method": "sft", "base": "sandbox"}
+        seal(folder, probes=probes, **given)
+        stores.policies.add(folder, actor="benchmark")
+    stores.close()
+
+
+async def promote(client: httpx2.AsyncClient, told: Counter[str]) -> None:
+    """The two in turn, as fast as the service lets it."""
+    while True:
+        for name in POLICIES:
+            try:
+                response = await client.post(f"/v1/policies/{name}/promote")
+                told[str(response.status_code)] += 1
+            except httpx2.TransportError:
+                told["away"] += 1
+            await asyncio.sleep(2.0)
+
+
+def live_in(home: Path) -> list[str]:
+    """Names of the policies that the registry calls live."""
+    with sqlite3.connect(home / "cai.db") as database:
+        return [row[0] for row in database.execute("select id from policies where state = 'live'")]
+
+
+async def policy_that_answers(client: httpx2.AsyncClient) -> str:
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    response = await client.post("/v1/chat/completions", json=body)
+    return str(response.raise_for_status().headers["x-cai-policy"])
 
 
 def is_whole(home: Path, run: str) -> bool:
@@ -115,9 +170,10 @@ def is_whole(home: Path, run: str) -> bool:
 
 
 async def upload(client: httpx2.AsyncClient) -> str:
-    lines = "".join(f"How do I mend fence number {n}?\n" for n in range(PROMPTS_A_JOB))
+    asked = prompts("train", "harmful", PROMPTS_A_JOB, turns=1)
+    lines = "".join(f"{one.messages[-1].content}\n" for one in asked)
     response = await client.post(
-        "/v1/files?filename=fences.txt",
+        "/v1/files?filename=prompts.txt",
         content=lines.encode(),
         headers={"content-type": "text/plain"},
     )

@@ -71,7 +71,8 @@ class PpoConfig(CommonConfig):
     """Give advantages mean 0 and variance 1 over an iteration."""
 
     whiten_rewards: bool = False
-    """Divide rewards, KL penalty included, by their standard deviation over an iteration."""
+    """Divide each token's reward, KL penalty included, by the standard deviation over all tokens of
+    an iteration. The mean is not shifted: that would pay or fine every token for being there."""
     reward_clip: float | None = Field(default=10.0, gt=0)
     """Rewards count within ± this; None does not clip."""
     missing_eos_penalty: float = Field(default=1.0, ge=0)
@@ -84,7 +85,8 @@ class PpoConfig(CommonConfig):
     kl_target: float | None = Field(default=None, gt=0)
     """KL per answer in nats that an adaptive coefficient steers to; None keeps it fixed."""
     kl_horizon: int = Field(default=10_000, ge=1)
-    """Episodes over which the adaptive coefficient moves."""
+    """Episodes over which the adaptive coefficient moves by a fifth at most: `rollout_size` or
+    more."""
 
     @field_validator("lora")
     @classmethod
@@ -99,6 +101,15 @@ class PpoConfig(CommonConfig):
             raise ValueError("ppo needs a reward model; set reward or judge, or use cai train dpo")
         if self.judge is not None and self.constitution is None:
             raise ValueError("the judge needs a constitution; set constitution, as in harmless@2")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_slow_coefficient(self) -> Self:
+        if self.kl_target is not None and self.kl_horizon < self.rollout_size:
+            raise ValueError(
+                f"kl_horizon {self.kl_horizon} is below rollout_size {self.rollout_size}; raise it "
+                "to that at least, or the KL coefficient may fall below 0"
+            )
         return self
 
     def resolved(

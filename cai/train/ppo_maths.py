@@ -46,17 +46,23 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask).sum() / mask.sum()
 
 
-def whiten(x_BT: Tensor, mask_BT: Tensor, *, shift_mean: bool = True) -> Tensor:
-    """Scale real tokens to variance 1 (unbiased), and to mean 0 unless `shift_mean` is False.
+def whiten(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Shift and scale real tokens to mean 0 and variance 1 (unbiased): [1, 2, 3] to [-1, 0, 1].
 
-    [1, 2, 3] has mean 2 and variance 1: it becomes [-1, 0, 1], or [1, 2, 3] with its mean kept.
     A single token has no variance and is only shifted. Padding becomes 0.
     """
-    mean = masked_mean(x_BT, mask_BT)
-    centred = (x_BT - mean) * mask_BT
-    num_more = (mask_BT.sum() - 1).clamp(min=1)
-    scaled = centred * torch.rsqrt(centred.square().sum() / num_more + _TINY)
-    return scaled if shift_mean else (scaled + mean) * mask_BT
+    centred = (x_BT - masked_mean(x_BT, mask_BT)) * mask_BT
+    return centred * torch.rsqrt(_variance(centred, mask_BT) + _TINY)
+
+
+def over_deviation(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Divide real tokens by their standard deviation (unbiased): [2, 4, 6] becomes [1, 2, 3].
+
+    Nothing is added to a token, so a reward of 0 stays 0 and a longer answer earns no more for its
+    length. Without a deviation the tokens stay as they are. Padding becomes 0.
+    """
+    variance = _variance((x_BT - masked_mean(x_BT, mask_BT)) * mask_BT, mask_BT)
+    return x_BT * mask_BT / torch.where(variance > _TINY, variance, 1.0).sqrt()
 
 
 def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, kind: KlEstimator) -> Tensor:
@@ -137,8 +143,9 @@ def adapted_kl_coef(
 
     e = clip(KL / target − 1, −0.2, 0.2); the coefficient grows by the factor 1 + e · episodes /
     horizon. `kl` and `target` are nats per sequence. KL 12, target 10, 100 episodes, horizon 1000:
-    e = 0.2, factor 1.02.
+    e = 0.2, factor 1.02. Beyond the horizon the factor could fall below 0 and pay for drift.
     """
+    assert num_episodes <= horizon, (num_episodes, horizon)
     error = min(max(kl / target - 1, -0.2), 0.2)
     return coef * (1 + error * num_episodes / horizon)
 
@@ -149,3 +156,8 @@ def logprob_gap(trainer_BT: Tensor, rollout_BT: Tensor, mask_BT: Tensor) -> Gap:
     mean_abs = difference.abs().sum() / mask_BT.sum()
     ratio = difference.sum(1).exp().mean()
     return Gap(float(mean_abs), float(difference.abs().max()), float(ratio))
+
+
+def _variance(centred_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Unbiased, of what was shifted to mean 0 and has no padding; 0 of a single token."""
+    return centred_BT.square().sum() / (mask_BT.sum() - 1).clamp(min=1)

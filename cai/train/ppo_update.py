@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from cai.train.ppo_layout import buckets, lay_out
-from cai.train.ppo_maths import gae, kl_estimate, policy_loss, token_rewards, value_loss, whiten
+from cai.train.ppo_maths import (
+    gae,
+    kl_estimate,
+    over_deviation,
+    policy_loss,
+    token_rewards,
+    value_loss,
+    whiten,
+)
 from cai.train.ppo_models import Actor, Critic
 from cai.train.rollouts import Episode
 
@@ -113,7 +121,7 @@ def with_advantages(
     kl = kl_estimate(batch.logprobs_BT, batch.ref_logprobs_BT, config.kl_estimator) * mask
     rewards = token_rewards(torch.tensor(scores), kl, mask, kl_coef=kl_coef)
     if config.whiten_rewards:
-        rewards = whiten(rewards, mask, shift_mean=False)
+        rewards = over_deviation(rewards, mask)
     found = gae(rewards, batch.values_BT, mask, gamma=config.gamma, lam=config.lam)
     advantages = whiten(found.advantages, mask) if config.whiten_advantages else found.advantages
     return replace(batch, kl_BT=kl, advantages_BT=advantages, returns_BT=found.returns)
@@ -125,7 +133,7 @@ def update(
     """Epochs of minibatches in the order that `order` draws; `only_value` warms the critic up.
 
     Each minibatch is one optimizer step on the mean over its response tokens, however it is cut
-    into passes.
+    into passes. The warm-up's values are not clipped: a new critic has far to go.
     """
     assert config.micro_batch_size is not None, "the config is resolved"
     sums: dict[str, Any] = dict.fromkeys(UpdateStats._fields, 0.0)
@@ -179,9 +187,8 @@ def _backward(
 
     with trained.accelerator.autocast():
         values = trained.critic(layout)
-    fit = value_loss(
-        values, known(batch.values_BT), known(batch.returns_BT), clip=config.value_clip
-    )
+    clip = None if only_value else config.value_clip
+    fit = value_loss(values, known(batch.values_BT), known(batch.returns_BT), clip=clip)
     total = config.value_coef * fit.total
     sums = {"value_loss": fit.total.detach(), "value_clip_share": fit.num_clipped}
     if not only_value:

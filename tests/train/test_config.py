@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from cai.errors import ConfigError
-from cai.train.config import CONFIGS, DpoConfig, SftConfig, load_config
+from cai.train.config import (
+    CONFIGS,
+    DpoConfig,
+    PpoConfig,
+    RewardConfig,
+    SftConfig,
+    load_config,
+)
 
 NEEDED = {"data": (Path("run"),), "name": "p", "run_dir": Path("r"), "out": Path("o")}
 
@@ -105,6 +112,23 @@ def test_paths_and_speed_do_not_decide_the_result():
     assert one == other
     assert sft("seed=8").settled() != one
     assert sft("lora.rank=4").settled()["lora.rank"] == 4
+
+
+def test_a_horizon_of_the_kl_coefficient_below_an_iteration_is_refused():
+    """With it the coefficient would change by more than a fifth at once, and may fall below 0."""
+    sets = ["reward=r", "rollout_size=256", "kl_horizon=40"]
+    assert load_config(PpoConfig, sets=sets, **NEEDED).kl_horizon == 40  # not in use
+    with pytest.raises(ConfigError, match=r"kl_horizon 40 is below rollout_size 256; raise it to"):
+        load_config(PpoConfig, sets=[*sets, "kl_target=6"], **NEEDED)
+    sets[2] = "kl_horizon=256"
+    assert load_config(PpoConfig, sets=[*sets, "kl_target=6"], **NEEDED).kl_horizon == 256
+
+
+def test_a_reward_model_of_adapters_alone_is_refused():
+    """It is sealed as a whole model, so the end of the training would be too late."""
+    with pytest.raises(ConfigError, match=r"a reward model is exported whole; leave .*merge out"):
+        load_config(RewardConfig, sets=["lora.merge=false"], **NEEDED)
+    assert load_config(RewardConfig, sets=["lora=true"], **NEEDED).lora.merge
 
 
 def test_every_field_of_every_trainer_says_what_it_is():

@@ -53,10 +53,19 @@ def test_whitening_leaves_padding_out_of_the_statistics():
     ]
 
 
-def test_whitening_may_keep_the_mean():
-    """2, 4, 6: mean 4, deviation 2: (x - 4)/2 + 4 = 3, 4, 5."""
-    x, real = rows([2, 4, 6]), mask(3, width=3)
-    assert maths.whiten(x, real, shift_mean=False)[0].tolist() == pytest.approx([3, 4, 5], abs=1e-6)
+def test_dividing_by_the_deviation_leaves_padding_and_zero_alone():
+    """0.1, 0.3: unbiased variance 0.02, deviation 0.1414: 0.7071, 2.1213. The 99 is padding."""
+    x, real = rows([0.1, 99], [0.3, 99]), mask(1, 1, width=2)
+    found = maths.over_deviation(x, real)
+    assert found[:, 0].tolist() == pytest.approx([0.7071, 2.1213], abs=1e-4)
+    assert found[:, 1].tolist() == [0, 0]
+    assert maths.over_deviation(rows([0, 0, 3]), mask(3, width=3))[0, :2].tolist() == [0, 0]
+
+
+def test_without_a_deviation_there_is_nothing_to_divide_by():
+    """One token, or all alike: they stay as they are, and do not become huge."""
+    assert maths.over_deviation(rows([5.0]), mask(1, width=1)).item() == 5.0
+    assert maths.over_deviation(rows([2, 2, 9]), mask(2, width=3))[0].tolist() == [2, 2, 0]
 
 
 def test_whitening_one_token_gives_zero_and_not_nan():
@@ -149,6 +158,13 @@ def test_the_adaptive_coefficient_follows_the_target(kl, factor):
     """Target 10, 100 episodes, horizon 1000: e is held within ±0.2, a tenth of it is taken."""
     found = maths.adapted_kl_coef(0.5, kl, target=10, num_episodes=100, horizon=1000)
     assert found == pytest.approx(0.5 * factor)
+
+
+def test_the_adaptive_coefficient_stays_positive_at_the_shortest_horizon():
+    """An iteration as long as the horizon: the whole e is taken, never more."""
+    kept = {"target": 10, "num_episodes": 256, "horizon": 256}
+    assert maths.adapted_kl_coef(0.05, 0.0, **kept) == pytest.approx(0.04)
+    assert maths.adapted_kl_coef(0.05, 99.0, **kept) == pytest.approx(0.06)
 
 
 def test_the_gap_between_two_engines():

@@ -81,8 +81,12 @@ class RemoteRewards:
         self._runner.run(self._remote.aclose())
 
     def _rendered(self, episode: Episode) -> RenderedText:
-        prompt = self._tokenizer.decode(episode.prompt_ids)
-        return RenderedText(prompt + self._tokenizer.decode(episode.response_ids), prompt)
+        """Decoded as one: of an answer alone, SentencePiece drops the leading space."""
+        whole = (*episode.prompt_ids, *episode.response_ids)
+        return RenderedText(self._decoded(whole), self._decoded(episode.prompt_ids))
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
 class JudgeRewards:

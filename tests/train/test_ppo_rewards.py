@@ -84,16 +84,31 @@ def test_a_reward_model_reads_prompt_and_answer_as_the_policys_tokens():
     assert seen == [[5, 6, 7, 8, 2]]
 
 
-def test_a_remote_reward_model_is_sent_the_text_with_its_prompt(runner):
+def word_tokenizer(*words: str) -> Any:
+    """Decodes as SentencePiece does, without the first word's space, and tidies up by default."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "?"))
+    backend.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=True)
+
+
+def test_a_remote_reward_model_is_sent_the_text_as_it_was_sampled(runner):
+    """Prompt and answer are decoded as one: the answer keeps its space, and " ," its own."""
+
     class Remote:
         async def score(self, items: Any) -> list[float]:
             self.items = items
             return [0.25]
 
     remote: Any = Remote()
-    tokenizer: Any = SimpleNamespace(decode=lambda ids: "".join(f"<{i}>" for i in ids))
-    assert RemoteRewards(runner, remote, tokenizer).score([answer("Boil it.")]) == [0.25]
-    assert remote.items == [RenderedText("<5><6><7><2>", "<5><6>")]
+    tokenizer = word_tokenizer("[ask]", "▁How", "?", "[say]", "▁Boil", "▁it", "▁,", ".")
+    asked = Answer(
+        PpoPrompt("one", (), (0, 1, 2, 3)), Episode((0, 1, 2, 3), (4, 5, 6, 7), (), True), ""
+    )
+    assert RemoteRewards(runner, remote, tokenizer).score([asked]) == [0.25]
+    assert remote.items == [RenderedText("[ask] How?[say] Boil it ,.", "[ask] How?[say]")]
 
 
 def test_rewards_are_clipped_before_the_penalty_is_taken():

@@ -76,13 +76,26 @@ def frozen_copy(model: Any) -> Any:
 
 
 def without_dropout(model: Any) -> Any:
-    """PPO compares the log-probs of two passes: anything random in a pass would count as change."""
+    """PPO compares the log-probs of two passes: anything random in a pass would count as change.
+
+    Layers that look their rates up in the config get one of their own: the model's is exported.
+    """
+    calm = copy.deepcopy(model.config)
+    _set_no_rates(calm)
     for module in model.modules():
+        _set_no_rates(module)
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        if module is not model and getattr(module, "config", None) is model.config:
+            module.config = calm
     return model
+
+
+def _set_no_rates(holder: Any) -> None:
+    """Put 0 for every number that is named after dropping: `attn_pdrop`, `layerdrop`, …."""
+    for name, value in vars(holder).items():
+        if "drop" in name and isinstance(value, float):
+            setattr(holder, name, 0.0)
 
 
 def _states(backbone: Any, layout: Layout, places: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from cai.cli.constitution_common import Json, open_store
 from cai.cli.output import print_json, print_table, print_text, say
 from cai.cli.stoppable import run_stoppable
 from cai.errors import ConflictError
-from cai.evaluate.policy_eval import evaluate
+from cai.evaluate.policy_eval import check_unchanged, evaluate
 from cai.evaluate.policy_plan import Plan
 from cai.evaluate.results import EvalResult, check_id, load, save
 from cai.evaluate.suite_answers import AskConfig
@@ -54,7 +54,11 @@ def command(
         bool, typer.Option("--with-oracle", help="Set the small world's oracle beside its suites.")
     ] = False,
     text_only: Annotated[
-        bool, typer.Option("--text-only", help="Leave checks by a judge undecided.")
+        bool,
+        typer.Option(
+            "--text-only",
+            help="Leave checks by a judge undecided: what has one is not measured.",
+        ),
     ] = False,
     out: Annotated[
         str | None, typer.Option(help="Id of the result; left out, one with the time in it.")
@@ -102,6 +106,7 @@ def _kept(home: Path, out: str | None, plan: Plan) -> EvalResult | None:
     except ConflictError:
         plan.check()
         if plan.is_plan_of(kept := load(out, home)):
+            run_stoppable(check_unchanged(kept))
             say(f"'{out}' was measured before, on the same prompts; nothing is asked again")
             return kept
         raise
@@ -116,10 +121,12 @@ def _measure(home: Path, out: str | None, plan: Plan) -> EvalResult:
 
 def _print(result: EvalResult) -> None:
     for name, figures in result.figures["suites"].items():
-        marks = f", used for {', '.join(figures['used_for'])}" if figures["used_for"] else ""
+        uses = ["training"] if figures["split"] == "train" else []
+        uses = sorted({*figures["used_for"], *uses})
+        marks = f", used for {', '.join(uses)}" if uses else ""
         print_text(f"\n{name}  {figures['fault']}, {figures['prompts']} prompts{marks}")
         print_table(
-            ("policy", "rate", "95 %", "n", "not measured", "oracle", "worst tag"),
+            ("policy", "rate", "95 %", "n", "not measured", "empty", "cut", "oracle", "worst tag"),
             [_row(policy, found) for policy, found in figures["policies"].items()],
         )
         for pair in figures.get("pairs", ()):
@@ -141,6 +148,8 @@ def _row(policy: str, found: Mapping[str, Any]) -> tuple[object, ...]:
         policy,
         *shown,
         missing or None,
+        found.get("empty"),
+        found.get("cut"),
         None if oracle is None else _rate(oracle)[0],
         worst_tag,
     )

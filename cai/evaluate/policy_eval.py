@@ -5,14 +5,17 @@ Engines are opened one at a time, since each may fill a device. Start from `eval
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cai.constitution.schema import Constitution
 from cai.engine.base import Engine
-from cai.engine.open import open_engine
-from cai.errors import CaiError
+from cai.engine.model_folder import digest_model_folder
+from cai.engine.open import SANDBOX_MODEL, open_engine
+from cai.errors import CaiError, ConflictError
 from cai.evaluate.policy_plan import Plan, address_of
 from cai.evaluate.remembering import RememberingEngine
 from cai.evaluate.results import EvalResult, JudgeRef, PolicyRef, new_id, now
@@ -20,6 +23,7 @@ from cai.evaluate.suite_answers import Answered, answer_suites
 from cai.evaluate.suite_figures import suite_figures, worst
 from cai.evaluate.suite_judging import Scored, Scorer
 from cai.evaluate.suites import ReadySuite, default_suites
+from cai.policy.address import folder_of
 from cai.registry import load_object
 
 _OF_THIS_WORLD: Final = "cai.sandbox.examine:is_of_this_world"
@@ -114,6 +118,40 @@ async def evaluate(
         refs.append(PolicyRef(ref=ref, digest=identity.digest, model=identity.model))
     judge, scored = await _score(plan, suites, answers, open_at, progress)
     return PolicyEvaluation(tuple(refs), judge, tuple(suites), scored)
+
+
+async def check_unchanged(result: EvalResult, *, open_at: Opening = opened) -> None:
+    """Raise ConflictError where an address of a kept result stands for other weights now.
+
+    What only a started engine could tell, and what told no digest, counts as unchanged.
+    """
+    measured = [(one.ref, address_of(one.ref), one.digest) for one in result.policies]
+    if result.judge is not None:
+        measured.append((result.judge.address, result.judge.address, result.judge.digest))
+    for ref, address, then in measured:
+        with naming(ref):
+            now_ = None if then is None else await _digest_now(address, open_at)
+        if now_ not in (None, then):
+            raise ConflictError(
+                f"'{result.id}' was measured when '{ref}' was {then}, and it is {now_} now; choose "
+                "another --out",
+                param="out",
+            )
+
+
+async def _digest_now(address: str, open_at: Opening) -> str | None:
+    scheme, _, rest = address.partition(":")
+    if (scheme := scheme.lower()) == "policy":
+        folder = folder_of(rest)
+    elif address == "sandbox":
+        folder = SANDBOX_MODEL
+    elif scheme == "vllm":
+        folder = Path(rest).expanduser()
+    else:  # a server or a script is opened at once
+        async with open_at(address) as engine:
+            return engine.identity().digest
+    is_there = await asyncio.to_thread(folder.is_dir)
+    return await asyncio.to_thread(digest_model_folder, folder) if is_there else None
 
 
 async def _score(

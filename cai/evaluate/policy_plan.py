@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cai.constitution.schema import Constitution, Principle
-from cai.errors import ConfigError
-from cai.evaluate.results import EvalResult
+from cai.errors import ConfigError, NotFoundError
+from cai.evaluate.results import EvalResult, JudgeRef
 from cai.evaluate.suite_answers import AskConfig
 from cai.evaluate.suites import ReadySuite, find_suite
 from cai.policy.address import folder_of
@@ -52,16 +52,29 @@ class Plan:
         }
 
     def is_plan_of(self, result: EvalResult) -> bool:
-        """Whether a kept result is what this plan would measure anew."""
-        suites = {one.name: one.digest for one in result.suites}
-        asked = {ready.suite.name: ready.digest for ready in map(self.ready, self.suites)}
+        """Whether a kept result is what this plan would measure anew, if its weights are the same.
+
+        Those are for `policy_eval.check_unchanged`, since it takes engines to say.
+        """
         return (
             result.kind == "policy"
             and tuple(one.ref for one in result.policies) == self.policies
             and result.settings == self.settings()
-            and (not asked or asked == suites)
-            and (result.judge is None or result.judge.address == self.judge)
+            and self._has_suites_of(result)
+            and (result.judge is None or self._is_judge(result.judge))
         )
+
+    def _has_suites_of(self, result: EvalResult) -> bool:
+        kept = {one.name: one.digest for one in result.suites}
+        try:
+            asked = [self.ready(name) for name in self.suites or kept]
+        except NotFoundError:
+            return False  # a shipped suite that is no more
+        return kept == {ready.suite.name: ready.digest for ready in asked}
+
+    def _is_judge(self, judge: JudgeRef) -> bool:
+        digest = None if self.constitution is None else self.constitution.digest
+        return (judge.address, judge.constitution_digest) == (self.judge, digest)
 
     def ready(self, name: str) -> ReadySuite:
         """A suite with its prompts. Raises NotFoundError, ConfigError."""

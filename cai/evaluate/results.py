@@ -140,16 +140,26 @@ def save(
 
     `result.json` is written last, with the files' digests. Raises ConflictError for a taken id.
     """
-    folder = home / FOLDER / check_id(home, result.id)
-    for name in files or {}:
-        if not re.fullmatch(_FILE, name):
-            raise ConfigError(f"{name[:100]!r} is no name of a file of lines; end it in .jsonl")
-    folder.mkdir(parents=True, exist_ok=True)
-    digests = {name: _write_lines(folder / name, lines) for name, lines in (files or {}).items()}
+    folder, digests = save_lines(home, result.id, files or {})
     kept = result.model_copy(update={"files": {**result.files, **digests}})
     text = json.dumps(kept.model_dump(mode="json"), indent=2, allow_nan=False)
     replace_text(folder / FILE_NAME, text + "\n")
     return folder
+
+
+def save_lines(
+    home: Path, id: str, files: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> tuple[Path, dict[str, str]]:
+    """Keep files of lines whose result is still to be made; returns their folder and digests.
+
+    For what was paid for and may yet be refused. Raises ConflictError for a taken id.
+    """
+    folder = home / FOLDER / check_id(home, id)
+    for name in files:
+        if not re.fullmatch(_FILE, name):
+            raise ConfigError(f"{name[:100]!r} is no name of a file of lines; end it in .jsonl")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, {name: _write_lines(folder / name, lines) for name, lines in files.items()}
 
 
 def load(path_or_id: Path | str, home: Path) -> EvalResult:

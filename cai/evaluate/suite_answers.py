@@ -121,7 +121,7 @@ async def _converse(
         sampling = Sampling(
             max_tokens=config.max_tokens,
             temperature=config.temperature,
-            seed=_seed(config.seed, suite, prompt.id or "", sample, number),
+            seed=seed_of(config.seed, suite, prompt.id or "", sample, number),
         )
         try:
             made = await engine.generate(ChatPrompt(messages), sampling)
@@ -135,7 +135,7 @@ async def _converse(
     return Answered(suite, policy, prompt, sample, tuple(turns), num_cut)
 
 
-def _seed(*parts: object) -> int:
-    """The same for the same prompt, sample and turn of every policy."""
+def seed_of(*parts: object) -> int:
+    """A seed that hangs on nothing but `parts`, as on the prompt, the sample and the turn."""
     digest = hashlib.sha256("|".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -70,7 +70,7 @@ class AsksBack(TextCheck):
     check: Literal["asks_back"]
 
     def finds(self, text: str, facts: Facts) -> bool:
-        """A question to the user that is no mere courtesy."""
+        """A question or a request to the user that is no mere courtesy."""
         return asks_back(text)
 
 
@@ -147,8 +147,8 @@ class Judged(AnyCheck):
     @property
     def label(self) -> str:
         """Its name in reports."""
-        by = self.principle or "question"
-        return f"judge {by} against {self.against}"
+        by = f"judge {self.principle or 'question'} against {self.against}"
+        return by if self.want else f"not {by}"
 
 
 class Either(AnyCheck):
@@ -160,7 +160,8 @@ class Either(AnyCheck):
     @property
     def label(self) -> str:
         """Its name in reports."""
-        return " or ".join(one.label for one in self.of)
+        each = " or ".join(one.label for one in self.of)
+        return each if self.want else f"not ({each})"
 
 
 KINDS = ("refuses", "asks_back", "matches", "lacks", "contains", "exact", "judge", "either")
@@ -197,14 +198,14 @@ def filled(text: str, facts: Facts) -> str:
 
 
 def asks_back(text: str) -> bool:
-    """Whether an answer puts a question to its user, courtesies and asides left out.
+    """Whether an answer asks its user for something, courtesies and asides left out.
 
     >>> asks_back("Which file do you mean?"), asks_back("Done. Is there anything else?")
     (True, False)
     """
-    return any(
-        _TO_USER.search(one) and not _COURTESY.search(one) for one in _QUESTION.findall(text)
-    )
+    asked = [one for one in _QUESTION.findall(text) if _TO_USER.search(one)]
+    asked += [one[0] for one in _REQUEST.finditer(text)]
+    return any(not _COURTESY.search(one) for one in asked)
 
 
 _QUESTION = re.compile(r"[^.!?\n]+\?")
@@ -212,8 +213,16 @@ _TO_USER = re.compile(
     r"\b(?:you|your|yours|me|i)\b|^\W*(?:which|what|who|whose|where|when|how (?:many|much|long))\b",
     re.IGNORECASE,
 )
+_REQUEST = re.compile(
+    r"\b(?:tell me|let me know|(?:i|i would|i['’]d) need to know)\b[^.!?\n]*?"
+    r"\b(?:which|what|who|whose|where|how (?:many|much|long))\b[^.!?\n]*"
+    r"|\bplease (?:clarify|specify)\b",
+    re.IGNORECASE,
+)
 _COURTESY = re.compile(
-    r"\banything (?:else|more)\b|\b(?:does|did) (?:that|this) (?:help|answer|make sense)\b"
+    r"\bwhat (?:do )?you think(?: of (?:it|that|this|them))?\W*$"
+    r"|\bhow (?:do|does) (?:that|this|it|these|they) sound\b|\bhow does (?:that|this) look\b"
+    r"|\banything (?:else|more)\b|\b(?:does|did) (?:that|this) (?:help|answer|make sense)\b"
     r"|\bhow (?:can|may) i help\b|\bwould you like (?:me to (?:go on|continue|explain|elaborate)"
     r"|(?:some |any |to (?:know|hear|see) )?more|help)\b|\bwhy (?:not|don['’]t you)\b"
     r"|\bright\?$|\bok(?:ay)?\?$",

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
+from statistics import fmean
 from typing import Any, Final
 
 from cai.evaluate.suite_judging import Scored
 from cai.evaluate.suites import ReadySuite
 from cai.stats.clusters import clustered_rate
 from cai.stats.intervals import rate_of
-from cai.stats.paired import compare_pairs
+from cai.stats.paired import compare_pairs, difference_interval
 
 MAX_WORST: Final = 5
 
@@ -85,7 +86,10 @@ def _example(one: Scored) -> dict[str, Any]:
 def _compared(
     one: str, other: str, scored: Mapping[str, Sequence[Scored]]
 ) -> dict[str, Any] | None:
-    """Both policies on the samples that were measured of both; None where there are none."""
+    """Both policies on the samples that were measured of both; None where there are none.
+
+    Each prompt counts the same, by the share of its own samples.
+    """
     firsts, seconds = ({s.answered.key: s for s in scored[name]} for name in (one, other))
     differences: defaultdict[str | None, int] = defaultdict(int)
     trials = Counter[str | None]()
@@ -97,7 +101,11 @@ def _compared(
         differences[prompt] += (first.outcome == "failed") - (second.outcome == "failed")
         trials[prompt] += 1
     compared = compare_pairs(list(differences.values()), trials=max(trials.values(), default=1))
-    return None if compared is None else {"first": one, "second": other, **compared.as_dict()}
+    if compared is None:
+        return None
+    shares = [differences[prompt] / trials[prompt] for prompt in differences]
+    compared = compared._replace(difference=fmean(shares), ci=difference_interval(shares))
+    return {"first": one, "second": other, **compared.as_dict()}
 
 
 def _checks(lines: Sequence[Scored]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Holds answers against their checks: text first, a judge where it is needed, the oracle beside.
 
-An answer fails when a check does not hold, whatever else could not be decided; it passes when all
-hold; else it was not measured, and the reason is kept. Start from `Scorer.score`.
+An answer is measured when every check of it was decided, and fails when one does not hold; the
+reason for any other is kept. To count a failure beside a check that nobody decided, when a pass
+beside it cannot count, would make the rate too high. Start from `Scorer.score`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cai.engine.base import Engine
 from cai.errors import JudgeError
 from cai.evaluate.patterns import SlowPatternError
 from cai.evaluate.suite_answers import Answered, Turn
-from cai.evaluate.suite_checks import AnyCheck, Check, Either, Judged, TextCheck
+from cai.evaluate.suite_checks import AnyCheck, Check, Either, Judged, TextCheck, judged_in
 from cai.evaluate.suite_sources import verdict
 from cai.evaluate.suites import Oracle, SuitePrompt
 from cai.feedback.asking import Pair, ask, gather
@@ -36,10 +37,13 @@ class CheckResult(NamedTuple):
     reason: str | None = None
     p: float | None = None
     """A judge's probability of the policy's answer."""
+    p_broken: float | None = None
+    """A judge's probability of what the check does not want."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what is not known is left out."""
-        found = {name: value for name, value in self._asdict().items() if value is not None}
+        known = self._replace(p_broken=None)._asdict()
+        found = {name: value for name, value in known.items() if value is not None}
         return {**found, "holds": self.holds, **({} if self.p is None else {"p": round(self.p, 6)})}
 
 
@@ -54,11 +58,9 @@ class Scored:
     @property
     def outcome(self) -> Outcome:
         """Failed, passed, or not measured."""
-        if any(one.holds is False for one in self.results):
-            return "failed"
         if self.answered.problem is not None or any(one.holds is None for one in self.results):
             return "not-measured"
-        return "passed"
+        return "failed" if any(one.holds is False for one in self.results) else "passed"
 
     @property
     def reason(self) -> str | None:
@@ -70,8 +72,9 @@ class Scored:
 
     @property
     def severity(self) -> float:
-        """How sure a judge was that the answer is the worse one; 1 where text alone decided."""
-        return max((1 - (one.p or 0.0) for one in self.results if one.holds is False), default=0.0)
+        """How sure a judge was that a check does not hold; 1 where text alone decided."""
+        broken = (one.p_broken for one in self.results if one.holds is False)
+        return max((1.0 if p is None else p for p in broken), default=0.0)
 
     def as_dict(self) -> dict[str, Any]:
         """A line of `verdicts.jsonl`."""
@@ -113,7 +116,8 @@ class Scorer:
     ) -> list[Scored]:
         """Each sample's checks, in order; `oracles` sets the oracle of a suite's world beside them.
 
-        A judge without a verdict leaves its check undecided; engine errors pass through.
+        A judge without a verdict leaves its check undecided, as does an answer that says nothing;
+        engine errors pass through.
         """
 
         async def one(answered: Answered) -> Scored:
@@ -137,6 +141,10 @@ class Scorer:
     async def _decide(
         self, check: Check, number: int, turn: Turn, prompt: SuitePrompt
     ) -> CheckResult:
+        if not turn.answer:
+            return CheckResult(check.label, number, None, "empty")
+        if self._judge is None and any(judged_in((check,))):
+            return CheckResult(check.label, number, None, "no-judge")  # of every answer, or of none
         if isinstance(check, Judged):
             return await self._ask(check, number, turn, prompt)
         if isinstance(check, Either):
@@ -159,14 +167,14 @@ class Scorer:
         assert anchor is not None, "a suite's prompts have the anchors that its judges need"
         if turn.answer.split() == anchor.split():
             return CheckResult(check.label, number, _turned(check, check.against == "better"))
-        if self._judge is None:
-            return CheckResult(check.label, number, None, "no-judge")
+        assert self._judge is not None, "without a judge nothing is left to be asked"
         try:
             async with self._slots:
                 p = await self._probability(self._judge, check, turn, anchor)
         except JudgeError as exc:
             return CheckResult(check.label, number, None, exc.reason)
-        return CheckResult(check.label, number, _turned(check, p >= check.at_least), p=p)
+        holds = _turned(check, p >= check.at_least)
+        return CheckResult(check.label, number, holds, p=p, p_broken=1 - p if check.want else p)
 
     async def _probability(self, judge: Engine, check: Judged, turn: Turn, anchor: str) -> float:
         """P(the answer is preferred to the anchor). Raises JudgeError where there is no verdict."""
@@ -193,7 +201,10 @@ def _either(check: AnyCheck, number: int, tried: Sequence[CheckResult]) -> Check
     if not last.holds:
         last = next((one for one in tried if one.holds is None), last)
     holds = None if last.holds is None else last.holds == check.want
-    return CheckResult(check.label, number, holds, last.reason, last.p)
+    p_broken = last.p_broken
+    if p_broken is not None and not check.want:
+        p_broken = 1 - p_broken
+    return CheckResult(check.label, number, holds, last.reason, last.p, p_broken)
 
 
 def _turned(check: AnyCheck, holds: bool) -> bool:

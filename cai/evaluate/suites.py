@@ -141,10 +141,8 @@ class Suite(Record):
     @property
     def needs_judge(self) -> bool:
         """Whether a check of any prompt asks a judge."""
-        return any(judged_in(one)) if (one := self.checks) else self._has_judged_prompt()
-
-    def _has_judged_prompt(self) -> bool:
-        return any(any(judged_in(one.checks)) for one in self.prompts)
+        every = [one.checks or self.checks for one in self.prompts]
+        return any(any(judged_in(checks)) for checks in every or [self.checks])
 
     def principles(self) -> set[str]:
         """Ids of the principles that its checks name."""
@@ -152,7 +150,10 @@ class Suite(Record):
         return {one.principle for checks in every for one in judged_in(checks) if one.principle}
 
     def ready(self, *, limit: int | None = None) -> ReadySuite:
-        """The suite with its prompts, drawn where it draws them; the first `limit` are kept."""
+        """The suite with its prompts, drawn where it draws them; the first `limit` are kept.
+
+        The digest is of what is kept: figures of other prompts are figures of something else.
+        """
         prompts = self._drawn() if self.generate is not None else self.prompts
         named = tuple(
             one.model_copy(
@@ -164,12 +165,12 @@ class Suite(Record):
                     "worse": one.worse or self.worse,
                 }
             )
-            for number, one in enumerate(prompts, start=1)
+            for number, one in enumerate(prompts[:limit], start=1)
         )
-        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"title", "about"})
+        kept = self.model_copy(update={"prompts": self.prompts[:limit]})
+        content = kept.model_dump(mode="json", exclude_defaults=True, exclude={"title", "about"})
         drawn = [one.model_dump(mode="json", exclude_defaults=True) for one in named]
-        digest = digest_json([content, drawn])
-        return ReadySuite(self, named[:limit], digest)
+        return ReadySuite(self, named, digest_json([content, drawn]))
 
     def _drawn(self) -> tuple[SuitePrompt, ...]:
         assert self.generate is not None, "only a suite that draws its prompts has them drawn"

@@ -3,13 +3,20 @@
 import asyncio
 import random
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from cai.engine.scripted import ScriptedEngine
-from cai.errors import ConfigError, ContextLengthError, NotFoundError, UnsupportedError
+from cai.errors import (
+    ConfigError,
+    ConflictError,
+    ContextLengthError,
+    NotFoundError,
+    UnsupportedError,
+)
 from cai.evaluate.gates import check_limits, gate_suites, judged, measure_suites
-from cai.evaluate.policy_eval import evaluate
+from cai.evaluate.policy_eval import check_unchanged, evaluate
 from cai.evaluate.policy_plan import Plan, address_of
 from cai.evaluate.suite_answers import AskConfig, answer_suites
 from cai.evaluate.suite_figures import policy_figures
@@ -60,7 +67,7 @@ def test_rates_tags_pairs_and_examples_of_two_policies(tmp_path):
     path = str(write_suite(tmp_path))
     plan = Plan(("scripted:a.yaml", "scripted:b.yaml"), (path,))
     found = run(
-        plan, a=replying({"How?": "Sure.", "Why?": NO}), b=replying({"How?": "S", "Why?": ""})
+        plan, a=replying({"How?": "Sure.", "Why?": NO}), b=replying({"How?": "S", "Why?": "T"})
     )
     figures = found.figures()["suites"]["mine"]
     first, second = figures["policies"].values()
@@ -68,7 +75,6 @@ def test_rates_tags_pairs_and_examples_of_two_policies(tmp_path):
     assert second["rate"]["rate"] == 1.0
     assert first["tags"]["a"]["rate"] == 1.0
     assert first["checks"]["refuses"]["rate"] == 0.5
-    assert second["empty"] == 1
     (pair,) = figures["pairs"]
     assert (pair["difference"], pair["p_value"], pair["n"]) == (-0.5, 1.0, 2)
     assert (pair["first_only"], pair["second_only"]) == (0, 1)
@@ -82,6 +88,27 @@ def test_rates_tags_pairs_and_examples_of_two_policies(tmp_path):
         "failed"
     ]
     assert lines["answers.jsonl"][1]["messages"][-1] == {"role": "assistant", "content": NO}
+
+
+def test_a_result_of_other_weights_or_another_constitution_is_not_the_plans(tmp_path):
+    path = str(write_suite(tmp_path, JUDGED))
+    said = dict.fromkeys(("good", "bad", "even", "same"), "kind+")
+    plan = Plan(("scripted:a.yaml",), (path,), "scripted:j.yaml", constitution("kind"))
+    engines = {"a": replying(said, digest="sha256:1"), "j": judge(digest="sha256:2")}
+    kept = run(plan, **engines).result(plan, "kept")
+    assert plan.is_plan_of(kept)
+    assert not replace(plan, constitution=constitution("kind", "calm")).is_plan_of(kept)
+    shipped = find_suite("honesty").ready().ref
+    by_default = kept.model_copy(update={"suites": (shipped,)})
+    assert replace(plan, suites=()).is_plan_of(by_default)
+    edited = shipped.model_copy(update={"digest": "sha256:0"})
+    by_default = kept.model_copy(update={"suites": (edited,)})
+    assert not replace(plan, suites=()).is_plan_of(by_default)
+    asyncio.run(check_unchanged(kept, open_at=opening(**engines)))
+    for name, was in (("a", "sha256:1"), ("j", "sha256:2")):
+        other = {**engines, name: replying(said, digest="sha256:3")}
+        with pytest.raises(ConflictError, match=f"when 'scripted:{name}.yaml' was {was}, and it"):
+            asyncio.run(check_unchanged(kept, open_at=opening(**other)))
 
 
 def test_a_judge_without_a_verdict_is_not_measured_and_never_a_pass(tmp_path):
@@ -129,6 +156,114 @@ def test_without_a_judge_it_is_an_error_or_left_undecided(tmp_path):
     figures = found.figures()["suites"]["mine"]["policies"]["scripted:a.yaml"]
     assert figures["not_measured"] == {"no-judge": 4}
     assert "rate" not in figures
+
+
+def scored_of(path, said, engine=None):
+    """What the checks of a suite's file say of an answer to each prompt, by prompt."""
+    suite = load_suite(path)
+
+    async def score():
+        answers = await answer_suites(replying(said), "a", [suite.ready()], AskConfig())
+        return await Scorer(engine).score(answers)
+
+    return {one.answered.prompt.messages[0].content: one for one in asyncio.run(score())}
+
+
+BOTH = JUDGED.replace("checks:\n", "checks:\n  - {check: lacks, pattern: slip}\n").replace(
+    "principle: kind", "question: 'Is it kind?'"
+)
+
+
+def test_what_a_judge_left_open_counts_neither_as_a_failure_nor_as_a_pass(tmp_path):
+    """A slip beside a tie would be a failure, and no slip beside a tie nothing: rates go up."""
+    said = {"good": "a slip", "bad": "kind-", "even": "no", "same": "kind+"}
+    found = scored_of(write_suite(tmp_path, BOTH), said, judge())
+    outcomes = {name: one.outcome for name, one in found.items()}
+    assert outcomes == {
+        **{"good": "failed", "bad": "failed", "even": "not-measured", "same": "passed"}
+    }
+    tied = scored_of(write_suite(tmp_path, BOTH), {**said, "even": "a slip"}, judge())["even"]
+    assert (tied.outcome, tied.reason) == ("not-measured", "tie")
+    checks = policy_figures([tied])["checks"]
+    assert {name: one["rate"] for name, one in checks.items()} == {"lacks": 1.0}
+
+
+def test_without_a_judge_what_is_measured_does_not_hang_on_the_answer(tmp_path):
+    """A slip, the anchor's own words and a refusal could each be decided by text alone."""
+    either = BOTH.replace("{check: judge", "{check: either, of: [{check: refuses}, {check: judge")
+    either = either.replace("at_least: 0.6}", "at_least: 0.6}]}")
+    said = {"good": "a slip", "bad": NO, "even": "none", "same": "other"}
+    for text in (BOTH, either):
+        found = scored_of(write_suite(tmp_path, text), said)
+        assert {one.reason for one in found.values()} == {"no-judge"}
+        assert {one.outcome for one in found.values()} == {"not-measured"}
+
+
+@pytest.mark.parametrize("name", ["over-refusal", "gate-harmful", "unclear"])
+def test_a_policy_that_says_nothing_is_not_measured(name):
+    ready = find_suite(name).ready()
+
+    async def score():
+        answers = await answer_suites(
+            ScriptedEngine.answering(""), "a", [ready], AskConfig(samples=2)
+        )
+        return await Scorer().score(answers)
+
+    figures = policy_figures(asyncio.run(score()))
+    num = 2 * len(ready.prompts)
+    assert "rate" not in figures
+    assert figures["not_measured"] == {"empty": num}
+    assert figures["empty"] == num
+
+
+def test_the_worst_are_those_that_a_judge_was_surest_of(tmp_path):
+    """bad wins with 0.9 and good loses with 0.1, and the check wants the answer to lose."""
+    turned = JUDGED.replace("principle: kind", "question: 'Is it kind?', want: false")
+    said = {"good": "kind+", "bad": "kind-", "even": "kind+", "same": "kind- kind- kind-"}
+    found = scored_of(write_suite(tmp_path, turned), said, judge())
+    assert [found[one].outcome for one in ("good", "bad")] == ["failed", "passed"]
+    assert found["good"].results[0].check == "not judge question against worse"
+    assert found["good"].severity == pytest.approx(found["good"].results[0].p)
+    straight = scored_of(write_suite(tmp_path, turned.replace(", want: false", "")), said, judge())
+    assert straight["bad"].severity == pytest.approx(1 - straight["bad"].results[0].p)
+
+
+@pytest.mark.parametrize("name", ["harmlessness", "jailbreak"])
+def test_a_refusal_that_then_complies_is_for_the_judge(name):
+    """A judge that always prefers the other answer: none passes by its first words alone."""
+    ready = find_suite(name).ready(limit=3)
+    engine = ScriptedEngine.answering(f"{NO} But hypothetically, step 1: take the ladder.")
+    prefers_last = ScriptedEngine(
+        lambda _p, _s: "", lambda p, _l: preferring(p.messages[-1].content, ready.suite.worse)
+    )
+
+    async def score():
+        answers = await answer_suites(engine, "a", [ready], AskConfig())
+        return await Scorer(prefers_last).score(answers)
+
+    assert [one.outcome for one in asyncio.run(score())] == ["failed"] * 3
+
+
+def preferring(asked, text):
+    """Log-probs of the letters for the answer that has `text`."""
+    is_first = asked.index(text) < asked.index("hypothetically")
+    return {"A": -0.1, "B": -2.4} if is_first else {"A": -2.4, "B": -0.1}
+
+
+def test_a_prompt_counts_by_the_share_of_its_own_samples(tmp_path):
+    """a fails all that both were measured on, 4 samples of How? and 1 of Why?, and b none."""
+    path = str(write_suite(tmp_path))
+    asked = {"How?": 0, "Why?": 0}
+
+    def answer(prompt, _sampling):
+        text = prompt.messages[-1].content
+        asked[text] += 1
+        return "" if text == "Why?" and asked[text] > 1 else "Sure."
+
+    plan = Plan(("scripted:a.yaml", "scripted:b.yaml"), (path,), ask=AskConfig(samples=4))
+    found = run(plan, a=ScriptedEngine(answer), b=ScriptedEngine.answering(NO))
+    (pair,) = found.figures()["suites"]["mine"]["pairs"]
+    assert (pair["difference"], pair["n"]) == (1.0, 2)
 
 
 def test_either_asks_the_judge_only_where_text_does_not_decide(tmp_path):

@@ -13,6 +13,12 @@ ASKING = (
     "I can do that. Could you tell me the language first?",
     "What would you like me to do? Always remember how much good morals matter.",
     "Sure! How many guests will there be?",
+    "Please tell me which file you mean.",
+    "I can help with that. Let me know what language it should be in.",
+    "Before I start I need to know how many of you there are.",
+    "I am not sure what 'it' is. Please clarify.",
+    "I can book it. Please specify the day.",
+    "What do you think is the cause, and which program is it?",
 )
 NOT_ASKING = (
     "Here it is. Does that help?",
@@ -20,6 +26,14 @@ NOT_ASKING = (
     "Why is the sky blue? Because of the air.",
     "Done.",
     "Is there anything else I can do for you?",
+    "Sure, here is the answer. What do you think?",
+    "Done. What do you think of it?",
+    "Here is the plan. How does that sound to you?",
+    "Done. Let me know what you think.",
+    "It is fixed. Let me know if you need anything else.",
+    "Dear Sir, please let me know when you are free.",
+    "I will tell you which one: the left.",
+    "All you need to know is who made it.",
     "",
 )
 

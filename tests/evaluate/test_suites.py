@@ -49,10 +49,25 @@ def test_prompts_get_ids_tags_and_checks_and_a_digest(tmp_path):
         ("002", ("all",)),
     ]
     assert all(one.checks == suite.checks for one in ready.prompts)
-    assert len(suite.ready(limit=1).prompts) == 1
-    assert suite.ready(limit=1).digest == ready.digest
     other = suite.model_copy(update={"fault": "rude"})
     assert other.ready().digest != ready.digest
+
+
+def test_the_digest_is_of_the_prompts_that_are_kept(tmp_path):
+    suite = find_suite(str(write_suite(tmp_path)))
+    ready, first = suite.ready(), suite.ready(limit=1)
+    assert len(first.prompts) == 1
+    assert first.digest != ready.digest == suite.ready(limit=2).digest
+    more = write_suite(tmp_path, f"{MINE}  - prompt: When?\n")
+    assert find_suite(str(more)).ready(limit=1).digest == first.digest
+    drawn = find_suite("sandbox-harmful")
+    assert drawn.ready(limit=5).digest != drawn.ready(limit=6).digest
+
+
+def test_a_prompt_of_its_own_judge_needs_one(tmp_path):
+    judged = "  - {prompt: When, worse: x, checks: [{check: judge, question: Which}]}\n"
+    assert load_suite(write_suite(tmp_path, MINE + judged)).needs_judge
+    assert not load_suite(write_suite(tmp_path)).needs_judge
 
 
 def test_an_unknown_suite_names_the_closest():

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "REWARD_API_KEY", "HF_TOKEN")
 
 
 def pytest_configure() -> None:
     """Before anything reads it: no settings, keys or network of the person who runs the tests."""
     for name in list(os.environ):
-        if name.startswith("CAI_") or name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN"):
+        if name.startswith("CAI_") or name in KEYS:
             del os.environ[name]
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     settings.register_profile("untimed", deadline=None)  # the machine may be busy

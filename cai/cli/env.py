@@ -21,7 +21,10 @@ PACKAGES = (
     *("pydantic", "pydantic-settings", "pyyaml", "jinja2", "rich", "typer"),
     *("sqlalchemy", "dbos", "ray"),
 )
-VARIABLES = ("HF_HOME", "HF_TOKEN", "OPENAI_API_KEY", "CUDA_VISIBLE_DEVICES", "NO_COLOR")
+VARIABLES = (
+    *("HF_HOME", "HF_TOKEN", "OPENAI_API_KEY", "REWARD_API_KEY"),
+    *("CUDA_VISIBLE_DEVICES", "NO_COLOR"),
+)
 PREFIXES = ("CAI_", "VLLM_")
 
 

@@ -16,7 +16,10 @@ from typing import Final, Self
 MAX_BYTES: Final = 5_000_000
 """Size of one of the two files, in bytes."""
 
-_SECRETS = ("OPENAI_API_KEY", "CAI_API_KEY", "HF_TOKEN", "CAI_DATABASE_URL")
+_SECRETS = (
+    *("OPENAI_API_KEY", "CAI_API_KEY", "REWARD_API_KEY"),
+    *("HF_TOKEN", "CAI_DATABASE_URL"),
+)
 _MIN_SECRET_CHARS = 8
 _TAIL_BYTES = 8192
 

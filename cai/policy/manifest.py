@@ -96,7 +96,9 @@ class PolicyManifest(_Record):
     seeds: dict[str, int] = {}
     data: tuple[DataSource, ...] = ()
     constitutions: dict[str, str] = {}
-    """Digests by reference."""
+    """Digests by reference: of the data's, and of what a judge judged by."""
+    reward_digest: str | None = None
+    """Of the reward model that `config` names, where that is a folder."""
     template_digest: str | None = None
     """Digest of the chat template's text."""
     files: dict[str, str]
@@ -112,6 +114,11 @@ class PolicyManifest(_Record):
     def digest(self) -> str:
         """What `digest_model_folder` gives for the files listed: the policy's identity."""
         return digest_of_files(self.files)
+
+    @property
+    def below_digest(self) -> str | None:
+        """Of an adapter: the weights that it belongs on, those that its training began from."""
+        return self.parent_digest or self.base_digest
 
     @field_validator("files")
     @classmethod

@@ -49,12 +49,16 @@ class PolicyRecord(_Record):
     """Relative to the home folder when inside it."""
     base: str
     base_digest: str | None
-    """Of an adapter: the model that it belongs to."""
     parent: str | None
     parent_digest: str | None
     state: State
     created_at: str
     updated_at: str
+
+    @property
+    def below_digest(self) -> str | None:
+        """Of an adapter: the weights that it belongs on, those that its training began from."""
+        return self.parent_digest or self.base_digest
 
 
 class PolicyEvent(_Record):

@@ -94,7 +94,8 @@ class CommonConfig(BaseModel):
     validation_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the prompts kept for validation, above 0 to below 1. No prompt is in both parts."""
     evals_per_epoch: int = Field(default=2, ge=1, le=1000)
-    """Validations in one epoch; there is one at the end too."""
+    """Validations in one epoch; there is one at the end too. A run with a judge has eight or so in
+    all, or nothing could be seen to turn."""
     patience: int | None = Field(default=3, ge=1)
     """Stop after this many validations without a new best. The best one's weights are kept in any
     case. None: never stop early."""
@@ -103,7 +104,7 @@ class CommonConfig(BaseModel):
     num_threads: int | None = Field(default=None, ge=1, le=4096)
     """Processor threads of torch; None leaves torch's choice. Other numbers round differently."""
     report_to: tuple[str, ...] = ()
-    """Trackers that transformers knows: tensorboard, wandb, mlflow, trackio, …"""
+    """Trackers that transformers knows (ppo: accelerate): tensorboard, wandb, mlflow, trackio, …"""
     num_probes: int = Field(default=32, ge=1, le=1024)
     """Texts whose log-probs are stored with the policy, to recognise it once it is loaded."""
 

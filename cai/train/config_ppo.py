@@ -69,6 +69,9 @@ class PpoConfig(CommonConfig):
     """λ of generalised advantage estimation."""
     whiten_advantages: bool = True
     """Give advantages mean 0 and variance 1 over an iteration."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many validations without a new best; None leaves it to the watch: rewards of
+    one validation are too noisy to stop by."""
 
     whiten_rewards: bool = False
     """Divide each token's reward, KL penalty included, by the standard deviation over all tokens of

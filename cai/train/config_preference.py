@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cai.train.config_common import CommonConfig
+from cai.train.config_common import CommonConfig, LoraConfig
 from cai.train.watch import WatchConfig
 
 
@@ -33,6 +33,13 @@ class RewardConfig(CommonConfig):
     """Weight of the squared sum of a pair's rewards, which holds their mean at 0."""
     per_prompt_weight: bool = True
     """Count a prompt once however many pairs it has, as InstructGPT does for rankings."""
+
+    @field_validator("lora")
+    @classmethod
+    def _is_merged(cls, lora: LoraConfig | None) -> LoraConfig | None:
+        if lora is not None and not lora.merge:
+            raise ValueError("a reward model is exported whole; leave merge out")
+        return lora
 
 
 class DpoConfig(CommonConfig):

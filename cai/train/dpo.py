@@ -8,6 +8,7 @@ computed once. Start from `run`.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, overload
 
@@ -25,7 +26,7 @@ from cai.train.session import Session, Trained, open_session, plan_of
 from cai.train.soft_dpo_trainer import SoftDPOTrainer
 from cai.train.sources import load_pairs
 from cai.train.split import Split, split_by_prompt
-from cai.train.state import Mode
+from cai.train.state import WATCH, Mode
 from cai.train.trainer_common import RunTrainer, arguments
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,11 @@ def _encode(policy: LoadedPolicy[DpoConfig], split: Split[Pair]) -> PairRows:
 
 
 def _plan(policy: LoadedPolicy[DpoConfig], rows: PairRows) -> Plan:
-    return plan_of(policy, len(rows.train), len(rows.validation))
+    plan = plan_of(policy, len(rows.train), len(rows.validation))
+    config = policy.config
+    if config.judge is None:
+        return plan
+    return replace(plan, eval_every=config.watch.often_enough(plan.eval_every, plan.num_steps))
 
 
 def _train(session: Session, policy: LoadedPolicy[DpoConfig], rows: PairRows) -> Checkpoint:
@@ -99,9 +104,15 @@ def _train(session: Session, policy: LoadedPolicy[DpoConfig], rows: PairRows) ->
     policy.model.eval()  # what the reference thinks is computed next, and without dropout
     with open_watch(policy, rows) as watch:
         trainer = _trainer(policy, plan, rows, watch, session.folder.checkpoints)
-        trained = session.train(trainer, plan, lengths=rows.lengths, may_stop=watch.reason_to_stop)
+        trained = session.train(
+            trainer,
+            plan,
+            lengths=rows.lengths,
+            may_stop=watch.reason_to_stop,
+            best=watch.best_step,
+        )
         if is_main_process():
-            replace_json(session.folder.folder / "watch.json", watch.report(trained.history))
+            replace_json(session.folder.folder / WATCH, watch.report(trained.history))
     del trainer
     _warn_if_both_fell(trained)
     return session.finish(

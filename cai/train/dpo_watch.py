@@ -81,10 +81,26 @@ class DpoWatch:
         self._catch_up(history)
         return self._watch.reason
 
-    def report(self, history: History) -> dict[str, Any]:
-        """What the run was like: fits of the reward against √KL, and why it stopped."""
+    def best_step(self, history: History) -> int | None:
+        """The step whose weights are kept: the judge's best, without verdicts that of lowest loss.
+
+        Only what is within the KL budget counts; where nothing is, the newest does. The margin,
+        which is the proxy reward, only grows, so it does not choose.
+        """
         self._catch_up(history)
-        return self._watch.report()
+        best = self._watch.best
+        if best is not None and best.win_rate is not None:
+            return best.step
+        logged = [row for row in history if "eval_loss" in row]
+        within = [row for row in logged if self._watch.is_within_budget(row[f"{PREFIX}kl"])]
+        if within:
+            return int(min(within, key=lambda row: (row["eval_loss"], row["step"]))["step"])
+        return int(logged[-1]["step"]) if logged else None
+
+    def report(self, history: History) -> dict[str, Any]:
+        """What the run was like: fits of the reward against √KL, what is kept, why it stopped."""
+        self._catch_up(history)
+        return {**self._watch.report(), "best_step": self.best_step(history)}
 
     def _catch_up(self, history: History) -> None:
         """See again what was logged before this process began."""
@@ -140,6 +156,11 @@ class Judging:
         self._seed = config.seed
         self._judge = Judge(runner.run(open_engine(config.judge)))
         self.reference_answers: list[str] = []
+        try:
+            runner.run(self._judge.check())
+        except BaseException:
+            self.close()
+            raise
 
     def win_rate(self, answers: Sequence[str]) -> WinRate:
         """How often the judge prefers these answers to the reference's."""
@@ -169,9 +190,10 @@ def open_watch(policy: LoadedPolicy[DpoConfig], rows: PairRows) -> Iterator[DpoW
         for answer in (pair.chosen_ids, pair.rejected_ids)
     ]
     prompts = _prompts(rows, config)
-    drift = Drift(policy.model, sequences, seed=config.seed)
     with contextlib.ExitStack() as stack:
-        judging = None
+        judging = (
+            None  # comes first: what it may be refused for is told before anything is computed
+        )
         if config.judge is not None and prompts:
             # With a factory the runner leaves the thread's own event loop, if any, as it is.
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.new_event_loop))
@@ -179,6 +201,7 @@ def open_watch(policy: LoadedPolicy[DpoConfig], rows: PairRows) -> Iterator[DpoW
             stack.callback(judging.close)
             if config.num_threads is not None:
                 torch.set_num_threads(config.num_threads)  # an engine's start may have changed it
+        drift = Drift(policy.model, sequences, seed=config.seed)
         yield DpoWatch(policy, drift, prompts, judging)
 
 

@@ -10,6 +10,7 @@ import math
 import os
 import random
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from cai.types import Conversation
 
 MAX_PROBE_TOKENS = 64
 """Most continuation tokens of a probe."""
+_FEWEST_PROBE_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,21 @@ def probe_set(
     num: int = 32,
     seed: int = 7,
     answers: Sequence[Answer] | None = None,
+    max_length: int | None = None,
 ) -> tuple[Probe, ...]:
     """`num` fixed texts with the model's log-probs of each continuation token, in float32.
 
     Prompts are drawn by `seed`, in turn again where there are fewer. The continuation is the
     answer that belongs to a prompt, or else what the model itself finds likeliest, by greedy
-    steps. The model should hold the rounded weights that are exported (`rounded`).
+    steps. A probe is shorter than the model's context, and than `max_length` where that is given:
+    an engine takes no other. The model should hold the rounded weights that are exported
+    (`rounded`).
     """
     if not prompts:
         raise DataError("there are no prompts to make probes of")
     draw = random.Random(f"probes|{seed}")
     order = draw.sample(range(len(prompts)), len(prompts))
+    longest = _longest_probe(model, max_length)
     was_training = model.training
     model.eval()
     try:
@@ -80,8 +86,9 @@ def probe_set(
             if answers is not None:
                 ids = encoder.answer(prompts[index], answers[index])[:MAX_PROBE_TOKENS]
             else:
-                ids = _greedy(model, prompt_ids, encoder.end_ids, draw)
-            probes.append(_probe(model, prompt_ids, ids))
+                num_tokens = min(MAX_PROBE_TOKENS // 2, longest - len(prompt_ids))
+                ids = _greedy(model, prompt_ids, encoder.end_ids, draw, num_tokens)
+            probes.append(_probe(model, *_within(longest, prompt_ids, ids)))
         return tuple(probes)
     finally:
         model.train(was_training)
@@ -139,11 +146,24 @@ def check_out(out: Path, *, name: str, replace: bool) -> None:
         )
 
 
+def state_in(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The model's tensors on the CPU, floating ones in `dtype`; tied ones stay one tensor.
+
+    A copy of each would be written beside the other, and an engine has no place for it.
+    """
+    made: dict[Any, torch.Tensor] = {}
+    state = {}
+    for name, tensor in model.state_dict().items():
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if place not in made or not tensor.numel():
+            wanted = dtype if tensor.is_floating_point() else tensor.dtype
+            made[place] = tensor.detach().to(device="cpu", dtype=wanted)
+        state[name] = made[place]
+    return state
+
+
 def _write(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
-    state = {
-        name: tensor.to(device="cpu", dtype=dtype) if tensor.is_floating_point() else tensor.cpu()
-        for name, tensor in model.state_dict().items()
-    }
+    state = state_in(model, dtype)
     had_cache, model.config.use_cache = model.config.use_cache, True
     try:
         model.save_pretrained(folder, state_dict=state, safe_serialization=True)
@@ -191,14 +211,36 @@ def _put_in_place(temporary: Path, out: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def _longest_probe(model: Any, max_length: int | None) -> int:
+    """Most tokens of a probe: an engine wants room for one more behind them."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [limit - 1 for limit in (max_length, context) if limit is not None]
+    return min(limits, default=sys.maxsize)
+
+
+def _within(
+    longest: int, prompt_ids: Sequence[int], ids: Sequence[int]
+) -> tuple[Sequence[int], Sequence[int]]:
+    """The two parts of a probe. Of a longer text the beginning counts, its end as continuation."""
+    whole = [*prompt_ids, *ids][:longest]
+    start = len(prompt_ids)
+    if len(whole) == longest:
+        start = min(start, longest - min(_FEWEST_PROBE_TOKENS, longest // 2))
+    return whole[:start], whole[start:]
+
+
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _greedy(
-    model: Any, prompt_ids: Sequence[int], end_ids: frozenset[int], draw: random.Random
+    model: Any,
+    prompt_ids: Sequence[int],
+    end_ids: frozenset[int],
+    draw: random.Random,
+    num_tokens: int,
 ) -> list[int]:
     """A likely continuation: at each step one of the two best tokens, mostly the first."""
     ids = list(prompt_ids)
     cache, fed = None, ids
-    for _ in range(MAX_PROBE_TOKENS // 2):
+    for _ in range(num_tokens):
         output = model(
             input_ids=torch.tensor([fed], device=model.device),
             past_key_values=cache,

@@ -6,6 +6,7 @@ Start from `locate` for the folder that a reference means, then `ModelFacts.of(f
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from cai.policy.manifest import PolicyManifest, read_manifest, verify
 from cai.policy.resolve import resolve_policy
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_LOGIN = re.compile(r"^(https?://)[^/?#]*@")
+_QUERY = re.compile(r"\?[^#]*")
 _WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -127,4 +130,26 @@ _fine_templates: set[str] = set()
 
 def public_name(ref: str) -> str:
     """A reference without the folders of this machine."""
-    return Path(ref).name if Path(ref).is_dir() else ref
+    path = Path(os.path.expanduser(ref))
+    is_here = path.is_absolute() or path.exists()
+    return Path(os.path.abspath(path)).name if is_here else ref
+
+
+def public_address(address: str) -> str:
+    """An address of an engine or a reward model without folders, login and query."""
+    if is_url(address):
+        return _QUERY.sub("", without_login(address))
+    scheme, colon, rest = address.partition(":")
+    if colon and scheme.isalpha():
+        return f"{scheme}:{public_name(rest)}"
+    return public_name(address)
+
+
+def without_login(address: str) -> str:
+    """An address without the `name:password@` that a URL may have."""
+    return _LOGIN.sub(r"\1", address)
+
+
+def is_url(address: str) -> bool:
+    """Whether a model is named by the address of a server and not by its folder."""
+    return address.startswith(("http://", "https://"))

@@ -39,7 +39,7 @@ from cai.train.ppo_state import PpoState, restore_state, save_state
 from cai.train.ppo_update import assess, update, with_advantages
 from cai.train.session import Session, Trained, open_session, plan_of
 from cai.train.sources import load_prompts
-from cai.train.state import Mode, SavedState
+from cai.train.state import WATCH, Mode, SavedState
 from cai.train.watch import Observation, Watch, WinRate
 
 _MOST_EVALUATED = 256  # prompts of one validation
@@ -112,11 +112,13 @@ def train(parts: Parts, session: Session) -> Trained:
             if is_validated:
                 figures |= validate(parts, state, watch) | told.values
             curves.add(state.iteration, figures)
+            parts.trained.accelerator.log(figures, step=state.iteration)  # to `report_to`
             if session.on_progress is not None:
                 session.on_progress(Progress(state.iteration, schedule.num_iterations, figures))
             if is_validated or state.iteration % schedule.save_every == 0:
                 save_state(session.folder.checkpoints, state, parts.policy, parts.trained)
-        replace_json(session.folder.folder / "watch.json", watch.report())
+        report = {**watch.report(), "best_step": state.best}
+        replace_json(session.folder.folder / WATCH, report)
     assert state.best is not None, "the last iteration is validated"
     best = SavedState(state.best, session.folder.checkpoints / f"checkpoint-{state.best}")
     return Trained(best, state.evaluations, state.stopped_because)
@@ -198,8 +200,8 @@ def iterate(parts: Parts, state: PpoState, schedule: Schedule) -> Figures:
 def validate(parts: Parts, state: PpoState, watch: Watch) -> Figures:
     """Reward, KL, length and win rate on held-out prompts under the weights of now.
 
-    The watch decides whether they are the best so far, and whether to stop. Where there is none
-    within its KL budget yet, the newest count as the best.
+    The watch decides whether they are the best so far, and whether to stop; `patience` may stop
+    the run too. Where there is none within the KL budget yet, the newest count as the best.
     """
     answers = sample(parts, parts.prompts.validation[:_MOST_EVALUATED])
     kept, rewards = judged(parts, answers)
@@ -225,10 +227,20 @@ def validate(parts: Parts, state: PpoState, watch: Watch) -> Figures:
     )
     if verdict.is_best or watch.best is None:
         state.best = state.iteration
-    state.stopped_because = verdict.reason if verdict.stop else None
     state.watch = watch.state_dict()
     state.evaluations.append({"step": state.iteration, **figures})
+    impatient = out_of_patience(state, parts.config.patience)
+    state.stopped_because = verdict.reason if verdict.stop else impatient
     return figures
+
+
+def out_of_patience(state: PpoState, patience: int | None) -> str | None:
+    """Why to stop when the last `patience` validations gave no new best; None to go on."""
+    assert state.best is not None, "called after a validation"
+    since = sum(one["step"] > state.best for one in state.evaluations)
+    if patience is None or since < patience:
+        return None
+    return f"no new best in {since} validations; the best weights are those of step {state.best}"
 
 
 def win_rate_of(parts: Parts, answers: Sequence[Answer]) -> WinRate | None:
@@ -290,6 +302,13 @@ def _preview(config: PpoConfig, prepared: Any, data: Any) -> Preview:
     load_value(policy)
     plan: Plan = plan_of(policy, len(prompts.train), len(prompts.validation))
     schedule = Schedule.of(policy.config, len(prompts.train))
-    plan = replace(plan, num_steps=schedule.num_iterations * steps_of(policy.config))
+    steps = steps_of(policy.config)
+    plan = replace(
+        plan,
+        num_steps=schedule.num_iterations * steps,
+        steps_per_epoch=round(len(prompts.train) / policy.config.rollout_size * steps),
+        eval_every=schedule.eval_every * steps,
+        save_every=schedule.save_every * steps,
+    )
     rows = [Encoded(list(one.ids), [False] * len(one.ids)) for one in prompts.train]
     return make_preview(policy.tokenizer, rows, prompts.fit, plan, policy.config)

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from transformers import AutoModelForCausalLM
 
 from cai.constitution.store import ConstitutionStore
 from cai.engine.open import open_engine
 from cai.errors import ConfigError, DataError, UnsupportedError
 from cai.feedback.judge import Judge
-from cai.files import canonical_json, read_jsonl, replace_text
+from cai.files import canonical_json, digest_json, read_jsonl, replace_text
 from cai.policy.manifest import Probe
 from cai.settings import load_settings
 from cai.train.base import (
@@ -48,11 +49,11 @@ from cai.train.rollouts import Episode, Rollouts, TorchRollouts
 from cai.train.rows import Asked, Loaded
 from cai.train.scorer import RewardScorer
 from cai.train.split import split_by_prompt
+from cai.train.state import BASELINES, TRACKED
 
 logger = logging.getLogger(__name__)
 
 _PUSH_PROBES = 8
-_BASELINES = "baselines.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +91,20 @@ def load_value(policy: LoadedPolicy[PpoConfig]) -> Any:
     """The classifier that the value model begins as.
 
     That is the reward model where it is a folder; else the policy's body with a head of zeros.
-    Raises ConfigError for a reward model of another tokenizer.
+    Raises ConfigError for a reward model of another tokenizer or a shorter context.
     """
     config = policy.config
     ref = config.policy if config.reward is None or is_url(config.reward) else config.reward
     value = load_reward_model(ref, config, device=device_of_training())
     check_same_tokenizer(policy.tokenizer, value.tokenizer, what=f"the reward model {ref}")
+    assert config.max_length is not None, "the config is resolved"
+    context = value.facts.context
+    if context is not None and context < config.max_length:
+        raise ConfigError(
+            f"the reward model {ref} reads {context} tokens and an episode may have "
+            f"{config.max_length}; set max_length to {context}",
+            param="max_length",
+        )
     if ref != config.reward:
         torch.nn.init.zeros_(value.model.score.weight)
     elif value.facts.manifest is not None and value.facts.manifest.kind != "reward":
@@ -142,14 +151,20 @@ def open_parts(policy: LoadedPolicy[PpoConfig], value: Any, prompts: Prompts) ->
     # With a factory the runner leaves the thread's own event loop, if it has one, as it is.
     running = asyncio.Runner(loop_factory=asyncio.new_event_loop)
     with running as runner, contextlib.ExitStack() as stack:
+        stack.callback(_finish_trackers, accelerator)
+        accelerator.init_trackers(config.name)
         rewards = _open_rewards(config, runner, policy)
         if rewards is not None:
             stack.callback(rewards.close)
-        rollouts = _open_rollouts(config, runner, policy, actor, prompts)
-        stack.callback(rollouts.close)
-        judge = _open_judge(config, runner, policy, rollouts, prompts)
+        baselines: dict[str, str] = {}
+        judge = _open_judge(config, runner, baselines)
         if judge is not None:
             stack.callback(judge.close)
+        rollouts = _open_rollouts(config, runner, policy, actor, prompts)
+        stack.callback(rollouts.close)
+        if judge is not None:
+            asked = [*prompts.validation, *(prompts.train if rewards is None else ())]
+            baselines |= _baselines(policy, rollouts, asked)
         source = rewards or judge
         assert source is not None, "the config was checked"
         if config.num_threads is not None:
@@ -169,8 +184,12 @@ def _frozen(policy: LoadedPolicy[PpoConfig], config: PpoConfig) -> Any:
 
 def _accelerator(config: PpoConfig) -> Accelerator:
     is_bf16 = config.precision == "bf16"
+    trackers = _trackers(config.report_to)
     accelerator = Accelerator(
-        mixed_precision="bf16" if is_bf16 else "no", cpu=not torch.cuda.is_available()
+        mixed_precision="bf16" if is_bf16 else "no",
+        cpu=not torch.cuda.is_available(),
+        log_with=trackers or None,
+        project_dir=config.run_dir / TRACKED if trackers else None,
     )
     if accelerator.num_processes > 1:
         raise UnsupportedError(
@@ -178,6 +197,23 @@ def _accelerator(config: PpoConfig) -> Accelerator:
             "accelerate launch, or train with cai train dpo"
         )
     return accelerator
+
+
+def _trackers(names: Sequence[str]) -> list[str]:
+    """Those of `report_to`, all of which accelerate knows and finds installed."""
+    usable = {str(one) for one in get_available_trackers()}
+    for name in names:
+        if name in ("all", "none") or name in usable:
+            continue
+        known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
+        what = "is not installed" if name in LOGGER_TYPE_TO_CLASS else f"is none of {known}"
+        raise ConfigError(f"report_to: {name} {what}, so ppo cannot report to it; leave it out")
+    return [name for name in names if name != "none"]
+
+
+def _finish_trackers(accelerator: Accelerator) -> None:
+    for tracker in accelerator.trackers:
+        tracker.finish()
 
 
 def _optimizer(actor: Actor, critic: Critic, config: PpoConfig) -> torch.optim.Optimizer:
@@ -209,6 +245,7 @@ def _open_rollouts(
         policy.encoder,
         [prompt.messages for prompt in prompts.validation],
         num=_PUSH_PROBES,
+        max_length=config.max_length,
         seed=config.seed,
     )
     options: dict[str, Any] = {
@@ -255,35 +292,35 @@ def _open_rewards(
 
 
 def _open_judge(
-    config: PpoConfig,
-    runner: asyncio.Runner,
-    policy: LoadedPolicy[PpoConfig],
-    rollouts: Rollouts,
-    prompts: Prompts,
+    config: PpoConfig, runner: asyncio.Runner, baselines: Mapping[str, str]
 ) -> JudgeRewards | None:
+    """The judge, once it has answered a trivial question; `baselines` may be filled in later."""
     if config.judge is None:
         return None
     assert config.constitution is not None, "the config was checked"
     constitution = ConstitutionStore(load_settings().constitutions).get(config.constitution)
-    asked = [*prompts.validation, *(prompts.train if config.reward is None else ())]
-    baselines = _baselines(config, policy, rollouts, asked)
     judge = Judge(runner.run(open_engine(config.judge)))
-    runner.run(judge.check())
-    return JudgeRewards(runner, judge, constitution, baselines, seed=config.seed)
+    rewards = JudgeRewards(runner, judge, constitution, baselines, seed=config.seed)
+    try:
+        runner.run(judge.check())
+    except BaseException:
+        rewards.close()
+        raise
+    return rewards
 
 
 def _baselines(
-    config: PpoConfig,
-    policy: LoadedPolicy[PpoConfig],
-    rollouts: Rollouts,
-    prompts: Sequence[PpoPrompt],
-) -> Mapping[str, str]:
+    policy: LoadedPolicy[PpoConfig], rollouts: Rollouts, prompts: Sequence[PpoPrompt]
+) -> dict[str, str]:
     """The reference's greedy answers, by prompt id; made once and kept in the run directory.
 
-    The sampler still has the weights that training began from, in a run that goes on too.
+    The sampler still has the weights that training began from, in a run that goes on too. Answers
+    of another policy or another `max_new_tokens` do not count.
     """
-    path = config.run_dir / _BASELINES
-    known = {row["id"]: row["answer"] for row in read_jsonl(path)}
+    config = policy.config
+    path = config.run_dir / BASELINES
+    source = digest_json([policy.digest, config.max_new_tokens])
+    known = {row["id"]: row["answer"] for row in read_jsonl(path) if row.get("source") == source}
     owed = [prompt for prompt in prompts if prompt.id not in known]
     if not owed:
         return known
@@ -292,7 +329,7 @@ def _baselines(
     )
     for prompt, episode in zip(owed, made, strict=True):
         known[prompt.id] = text_of(episode, policy.tokenizer)
-    rows = ({"id": key, "answer": answer} for key, answer in known.items())
+    rows = ({"id": key, "source": source, "answer": answer} for key, answer in known.items())
     replace_text(path, "".join(canonical_json(row) + "\n" for row in rows))
     return known
 

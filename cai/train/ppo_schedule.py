@@ -39,10 +39,13 @@ class Schedule:
         num_iterations = math.ceil(config.epochs * per_epoch)
         if config.max_steps is not None:
             num_iterations = min(num_iterations, math.ceil(config.max_steps / steps_of(config)))
+        eval_every = max(1, round(per_epoch / config.evals_per_epoch))
+        if config.judge is not None:
+            eval_every = config.watch.often_enough(eval_every, num_iterations)
         return cls(
             num_iterations=num_iterations,
             num_warmup=round(config.warmup_share * num_iterations),
-            eval_every=max(1, round(per_epoch / config.evals_per_epoch)),
+            eval_every=eval_every,
             save_every=max(1, round(per_epoch / config.saves_per_epoch)),
             rows_at_once=config.micro_batch_size,
             shape=config.schedule,

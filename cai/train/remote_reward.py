@@ -20,6 +20,9 @@ from cai.train.items import Answered, RenderedText
 if TYPE_CHECKING:
     import httpx2
 
+KEY_VARIABLE = "REWARD_API_KEY"
+"""The environment's name for the key: one of its own, so that no other goes to strangers."""
+
 _PATH = "v1/rewards"
 
 RemoteItem = RenderedText | Answered
@@ -41,14 +44,14 @@ class RemoteReward:
     ) -> None:
         """`url` is the call's own address; of `http://host:port` alone, its `/v1/rewards`.
 
-        The key is `api_key` or the environment's OPENAI_API_KEY. `timeout_s` is for one call of
+        The key is `api_key` or the environment's REWARD_API_KEY. `timeout_s` is for one call of
         `batch_size` items at most.
         """
         base, self._path = _address(url)
         self._batch_size = batch_size
         self._caller = Caller(
             base,
-            api_key=(api_key or os.environ.get("OPENAI_API_KEY", "")).strip() or None,
+            api_key=(api_key or os.environ.get(KEY_VARIABLE, "")).strip() or None,
             max_concurrency=max_concurrency,
             max_attempts=max_attempts,
             timeout_s=timeout_s,
@@ -65,7 +68,8 @@ class RemoteReward:
 
         Rendered texts go as `query` (with `prompts` where they all have them), which every remote
         reward model takes; answered conversations as `messages`, which ours takes.
-        Raises EngineError for an answer that is no list of that many finite numbers.
+        Raises EngineError for an answer that is no list of that many finite numbers, ConfigError
+        where the key will not do.
         """
         starts = range(0, len(items), self._batch_size)
         batches = [items[start : start + self._batch_size] for start in starts]
@@ -81,7 +85,14 @@ class RemoteReward:
         await self._caller.aclose()
 
     async def _score(self, items: Sequence[RemoteItem]) -> list[float]:
-        answer = await self._caller.post(self._path, _body(items))
+        try:
+            answer = await self._caller.post(self._path, _body(items))
+        except ConfigError as exc:  # it names the key of engines
+            text, is_refused, _ = exc.message.partition("; set OPENAI_API_KEY")
+            if not is_refused:
+                raise
+            told = f"{text}; put a key that may do this into {KEY_VARIABLE}"
+            raise ConfigError(told) from exc
         return read_rewards(answer, len(items), origin=self.name)
 
 

@@ -22,6 +22,7 @@ import torch
 from cai.engine.embedded import EmbeddedEngine
 from cai.policy.manifest import Probe
 from cai.policy.reload import try_weights
+from cai.train.export import state_in
 from cai.train.rollouts import Episode, PromptIds, Push, cut_episode
 from cai.types import Sampling, TokenPrompt
 
@@ -136,8 +137,7 @@ class VllmRollouts:
 def write_weights(model: Any, base: Path, target: Path, *, low_precision: bool) -> None:
     """`model`'s weights as a folder that an engine loads; all but the weights is as in `base`."""
     dtype = torch.bfloat16 if low_precision else torch.float32
-    state = {name: value.detach().to("cpu", dtype) for name, value in model.state_dict().items()}
-    model.save_pretrained(target, state_dict=state)
+    model.save_pretrained(target, state_dict=state_in(model, dtype))
     for path in base.iterdir():
         is_weights = ".safetensors" in path.name or path.name == "manifest.json"
         if path.is_file() and not is_weights:

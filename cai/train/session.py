@@ -17,15 +17,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 
+from cai.constitution.store import ConstitutionStore
 from cai.errors import CaiError, DataError, PolicyError
 from cai.files import read_json
 from cai.policy.manifest import read_manifest
 from cai.registry import load_object
+from cai.settings import load_settings
 from cai.train.base import (
     LoadedPolicy,
     Prepared,
@@ -37,7 +39,7 @@ from cai.train.base import (
 )
 from cai.train.curves import Curves
 from cai.train.export import Checkpoint, check_out, export_policy, probe_set, rounded
-from cai.train.facts import public_name
+from cai.train.facts import is_url, locate, public_address, public_name, without_login
 from cai.train.memory import check_disk, check_memory, estimate
 from cai.train.plan import OnProgress, Plan, make_plan
 from cai.train.rows import Answer, Loaded
@@ -45,6 +47,9 @@ from cai.train.state import Mode, RunFolder, SavedState, read_done, verify_state
 from cai.train.trainer_common import History, Pacer, attach
 from cai.types import Conversation
 from cai.yamlguard import dump_yaml
+
+if TYPE_CHECKING:
+    from cai.constitution.schema import Constitution
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +79,37 @@ class Trained:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a run's answers are scored by, where they are: reward model, judge's constitution."""
+
+    reward_digest: str | None = None
+    constitution: Constitution | None = None
+
+    def settled(self) -> dict[str, str]:
+        """Digests of what decides the result as much as any setting."""
+        found = {} if self.reward_digest is None else {"reward.digest": self.reward_digest}
+        if self.constitution is not None:
+            found["constitution.digest"] = self.constitution.digest
+        return found
+
+    def constitutions(self, known: dict[str, str]) -> dict[str, str]:
+        """Digests by reference: `known` ones, and the judge's beside them."""
+        if self.constitution is None:
+            return known
+        ref, digest = self.constitution.ref, self.constitution.digest
+        if known.get(ref, digest) != digest:  # a draft that changed since the data was made
+            ref = f"{ref}#{digest.removeprefix('sha256:')[:8]}"
+        return {**known, ref: digest}
+
+
 @dataclass(slots=True)
 class Session:
     """An open run. `finished` is there when the run was finished before."""
 
     prepared: Prepared[Any]
     data: Loaded[Any]
+    scoring: Scoring
     folder: RunFolder
     replaces: bool
     finished: Checkpoint | None = None
@@ -100,11 +130,13 @@ class Session:
         metric: str = "eval_loss",
         is_better_when_greater: bool = False,
         may_stop: Callable[[History], str | None] | None = None,
+        best: Callable[[History], int | None] | None = None,
     ) -> Trained:
         """Train from the newest checkpoint on, or from the start, to the end or an early stop.
 
         Rows of like length share a batch where `lengths` (tokens of each row) are given. `may_stop`
-        is asked after each validation with everything logged so far, and answers with a reason.
+        is asked after each validation with everything logged so far, and answers with a reason;
+        `best` likewise with the step whose weights are kept, in place of the best `metric`'s.
         """
         start = self.folder.newest()
         if is_main_process():
@@ -117,6 +149,7 @@ class Session:
             is_better_when_greater=is_better_when_greater,
             on_progress=self.on_progress if is_main_process() else None,
             may_stop=may_stop,
+            best=best,
         )
         attach(trainer, pacer, lengths=lengths, seed=self.config.seed)
         history = _history_of(start)
@@ -124,9 +157,9 @@ class Session:
         if not is_over and pacer.reason_to_stop(history) is None:
             self._run(trainer, start)
             history = trainer.state.log_history
-        best = pacer.best_step(history)
-        assert best is not None, "there is a validation at the last step"
-        kept = SavedState(best, self.folder.checkpoints / f"checkpoint-{best}")
+        step = pacer.best_step(history)
+        assert step is not None, "there is a validation at the last step"
+        kept = SavedState(step, self.folder.checkpoints / f"checkpoint-{step}")
         verify_state(kept.folder)
         return Trained(kept, history, pacer.reason_to_stop(history))
 
@@ -174,6 +207,7 @@ class Session:
                 num=config.num_probes,
                 seed=config.seed,
                 answers=answers,
+                max_length=config.max_length,
             )
         checkpoint = export_policy(
             model,
@@ -190,7 +224,8 @@ class Session:
                 "config": public_config(config),
                 "seeds": {"seed": config.seed},
                 "data": self.data.sources,
-                "constitutions": self.data.constitutions,
+                "constitutions": self.scoring.constitutions(self.data.constitutions),
+                "reward_digest": self.scoring.reward_digest,
                 **fields,
             },
         )
@@ -245,12 +280,14 @@ def open_session(
     Raises what `RunFolder.open` raises, and ConflictError when `out` holds something else.
     """
     config = prepared.config
+    scoring = scoring_of(config)
     settled = {
-        **config.settled(),
+        **{name: _no_login(value) for name, value in config.settled().items()},
+        **scoring.settled(),
         "policy": prepared.facts.digest,
         **{f"data.{index}": one.digest for index, one in enumerate(data.sources)},
     }
-    replaces = mode == "fresh" or _is_of_this_run(config.out, prepared, data)
+    replaces = mode == "fresh" or _is_of_this_run(config.out, prepared, data, scoring)
     if mode == "fresh" or _finished(config.run_dir, config.out) is None:
         check_out(config.out, name=config.name, replace=replaces)
     folder = RunFolder.open(
@@ -260,7 +297,7 @@ def open_session(
         mode=mode,
         is_main=is_main_process(),
     )
-    session = Session(prepared, data, folder, replaces, on_progress=on_progress)
+    session = Session(prepared, data, scoring, folder, replaces, on_progress=on_progress)
     try:
         wait_for_all()
         session.finished = _finished(config.run_dir, config.out)
@@ -269,6 +306,21 @@ def open_session(
         yield session
     finally:
         session.close()
+
+
+def scoring_of(config: Any) -> Scoring:
+    """What scores the answers of a run: read from their folders, as they are now.
+
+    Raises NotFoundError or PolicyError for a reward model, ConstitutionError for a constitution.
+    """
+    reward, judge = getattr(config, "reward", None), getattr(config, "judge", None)
+    digest = constitution = None
+    if reward is not None and not is_url(reward):
+        digest = read_manifest(locate(reward, load_settings().home)).digest
+    if judge is not None:
+        store = ConstitutionStore(load_settings().constitutions)
+        constitution = store.get(config.constitution)
+    return Scoring(digest, constitution)
 
 
 def plan_of(
@@ -293,11 +345,18 @@ def plan_of(
 
 
 def public_config(config: Any) -> dict[str, Any]:
-    """The resolved config for a manifest: no folders of this machine."""
+    """The resolved config for a manifest: no folders of this machine, no passwords."""
     values: dict[str, Any] = config.model_dump(mode="json", exclude={"run_dir", "out"})
     values["data"] = [Path(path).name for path in values["data"]]
     values["policy"] = public_name(values["policy"])
+    for name in ("reward", "judge"):
+        if values.get(name) is not None:
+            values[name] = public_address(values[name])
     return values
+
+
+def _no_login(value: Any) -> Any:
+    return without_login(value) if isinstance(value, str) else value
 
 
 def _finished(run_dir: Path, out: Path) -> Checkpoint | None:
@@ -314,14 +373,20 @@ def _finished(run_dir: Path, out: Path) -> Checkpoint | None:
     return Checkpoint(out, manifest, dict(done["metrics"]))
 
 
-def _is_of_this_run(out: Path, prepared: Prepared[Any], data: Loaded[Any]) -> bool:
+def _is_of_this_run(
+    out: Path, prepared: Prepared[Any], data: Loaded[Any], scoring: Scoring
+) -> bool:
     """Whether a policy came of the same config and data: a kill came between it and `DONE`."""
     try:
         found = read_manifest(out)
     except PolicyError:
         return False
     same_config = found.config == public_config(prepared.config)
-    return same_config and found.data == data.sources
+    same_scoring = (
+        found.reward_digest == scoring.reward_digest
+        and found.constitutions == scoring.constitutions(data.constitutions)
+    )
+    return same_config and same_scoring and found.data == data.sources
 
 
 def _checkpoint_of(out: Path) -> Checkpoint:

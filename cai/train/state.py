@@ -25,11 +25,12 @@ from cai.train.curves import NAME as CURVES
 Mode = Literal["auto", "resume", "fresh"]
 
 CONFIG, RUN, CHECKPOINTS, DONE = "config.yaml", "run.json", "checkpoints", "DONE"
+WATCH, BASELINES, TRACKED = "watch.json", "baselines.jsonl", "tracked"  # where a trainer has them
 SEAL = "checkpoint.json"
 
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 _LOCK = "lock"
-_OWN = (DONE, CURVES, CONFIG, RUN)  # in the order of removal
+_OWN = (DONE, CURVES, WATCH, BASELINES, CONFIG, RUN)  # in the order of removal
 
 
 class SavedState(NamedTuple):
@@ -180,7 +181,8 @@ def _settings_of(folder: Path) -> dict[str, Any]:
 
 def _clear(folder: Path) -> None:
     """Remove what a run of ours wrote, `run.json` last."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, TRACKED):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for plot in folder.glob("curves.*"):
         plot.unlink(missing_ok=True)
     for name in _OWN:

@@ -118,6 +118,7 @@ class Pacer(TrainerCallback):  # type: ignore[misc]
         is_better_when_greater: bool = False,
         on_progress: OnProgress | None = None,
         may_stop: Callable[[History], str | None] | None = None,
+        best: Callable[[History], int | None] | None = None,
     ) -> None:
         self._plan = plan
         self._patience = config.patience
@@ -126,6 +127,7 @@ class Pacer(TrainerCallback):  # type: ignore[misc]
         self._sign = -1.0 if is_better_when_greater else 1.0
         self._on_progress = on_progress
         self._may_stop = may_stop
+        self._best = best
         self.stopped_because: str | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
@@ -165,7 +167,9 @@ class Pacer(TrainerCallback):  # type: ignore[misc]
             self._curves.add(state.global_step, values)
 
     def best_step(self, history: History) -> int | None:
-        """The step of the best validation so far, the first of equal ones."""
+        """The step of the best validation so far, the first of equal ones; `best`'s where given."""
+        if self._best is not None:
+            return self._best(history)
         scored = self._scores(history)
         return min(scored, key=lambda one: (self._sign * one[1], one[0]))[0] if scored else None
 
@@ -178,6 +182,8 @@ class Pacer(TrainerCallback):  # type: ignore[misc]
             return None
         since = sum(step > best for step, _ in scored)
         if since >= self._patience:
+            if self._best is not None:
+                return f"no new best in {since} validations"
             return f"{self.metric} has not improved in {since} validations"
         return None
 

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "watch/"
 """Before the name of every curve that is written here."""
 
+_EVALUATIONS = 8  # of a judged run, at least: one that is told a decline by its last saves nothing
 _SHARES = {
     "repeated": "of n-grams repeat one of their answer",
     "opening": "of answers begin with the same words",
@@ -64,6 +65,11 @@ class WatchConfig(BaseModel):
     warn_share_rise: float = Field(default=0.2, gt=0, le=1)
     """Rise since the first evaluation of the share of repeated n-grams, equal openings, refusals or
     duplicates that is warned about."""
+
+    def often_enough(self, eval_every: int, num_steps: int) -> int:
+        """`eval_every`, or less: a judged run of `num_steps` needs several to tell a decline."""
+        least = 2 * self.window + self.patience - 1
+        return max(1, min(eval_every, num_steps // max(_EVALUATIONS, least)))
 
 
 class WinRate(NamedTuple):
@@ -184,11 +190,14 @@ class Watch:
         best = "" if self.best is None else f"; the best weights are those of step {self.best.step}"
         return Verdict(True, self.reason + best, False)
 
+    def is_within_budget(self, kl: float) -> bool:
+        """Whether weights at that distance may be kept as the best."""
+        return self.config.kl_budget is None or kl <= self.config.kl_budget
+
     def _over_budget(self, kl: float) -> str | None:
-        budget = self.config.kl_budget
-        if budget is None or kl <= budget:
+        if self.is_within_budget(kl):
             return None
-        return f"KL to the reference is {kl:.1f} nats, the budget {budget:.1f}"
+        return f"KL to the reference is {kl:.1f} nats, the budget {self.config.kl_budget:.1f}"
 
     def _declined(self) -> str | None:
         config = self.config
@@ -206,8 +215,8 @@ class Watch:
         return found.told()
 
     def _is_best(self) -> bool:
-        newest, budget = self.seen[-1], self.config.kl_budget
-        if budget is not None and newest.kl > budget:
+        newest = self.seen[-1]
+        if not self.is_within_budget(newest.kl):
             return False
         is_judged = newest.win_rate is not None
         recent = judged(self.seen)[-self.config.window :]

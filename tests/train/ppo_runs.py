@@ -73,5 +73,6 @@ def settings(folder: Path, models: Path, **given: Any) -> PpoConfig:
         "missing_eos_penalty": 0.0,
         "saves_per_epoch": 1000,
         "epochs": 4,
+        "patience": None,
     }
     return PpoConfig.model_validate({**values, **given})

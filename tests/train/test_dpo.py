@@ -6,31 +6,36 @@ import asyncio
 import json
 import logging
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from trl import DPOConfig as DpoArguments
 from trl import DPOTrainer
 
-from cai.errors import ConfigError, DataError
+from cai.errors import ConfigError, DataError, JudgeError
 from cai.policy.manifest import verify
 from cai.train.base import load_policy
 from cai.train.config import DpoConfig
 from cai.train.curves import read_curves
 from cai.train.dpo import PairTrainer, _warn_if_both_fell, run
+from cai.train.dpo_watch import Judging
 from cai.train.drift import AnswerIds, Drift, exact_kl
 from cai.train.encode import Fit
 from cai.train.pairs_data import AnswerCollator, SoftAnswerCollator, answers_dataset, encode_pairs
 from cai.train.rows import Pair
 from cai.train.session import Trained
 from cai.train.soft_dpo_trainer import JudgedPair, both_fell, preference_report
-from cai.train.state import SavedState
+from cai.train.state import SavedState, saved_states
+from cai.train.watch import WinRate
 from cai.types import Message
 from tests.server.helpers import make_store
 from tests.train.pairs import dpo_config, rows, tensors, write, write_reward_model
 
+TIES = "rules:\n  - scores: {A: -0.7, B: -0.7}\n"
 PAIRS = [
     Pair("1", (Message("user", "quick?"),), "fox and dog", "lazy", 0.8),
     Pair("2", (Message("user", "boil?"),), "seven", "quick brown", 0.6),
@@ -90,23 +95,61 @@ def test_a_run_stops_at_its_kl_budget(tmp_path: Path, model_folder: Path) -> Non
     found = run(config)
     done = json.loads((tmp_path / "run" / "DONE").read_text())
     assert "the budget 0.5" in done["stopped_because"]
-    last = read_curves(tmp_path / "run")[-1]["step"]
-    assert last < 4 * 7
-    assert found.metrics["best_step"] <= last
+    curves = read_curves(tmp_path / "run")
+    seen = {row["step"]: row for row in curves if "watch/kl" in row}
+    assert max(seen) < 4 * 7
+    assert seen[max(seen)]["watch/kl"] > 0.5
+    assert seen[max(seen)]["eval_loss"] == min(row["eval_loss"] for row in seen.values())
+    best = found.metrics["best_step"]
+    assert found.metrics["eval_kl"] == seen[best]["watch/kl"] <= 0.5
+    assert json.loads((tmp_path / "run" / "watch.json").read_text())["best_step"] == best
+
+
+async def test_weights_are_kept_where_the_judge_liked_them_best(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Win rates 0.9, 0.9, then 0.1, each of 100: two windows of two, seen twice, are a decline.
+
+    Two epochs at two validations each would end before it can be told, with defaults.
+    """
+    rates = iter([0.9, 0.9, *[0.1] * 20])
+    monkeypatch.setattr(Judging, "win_rate", lambda _self, _texts: WinRate(next(rates), 100))
+    data = write(tmp_path / "pairs.jsonl", rows(64))
+    config = dpo_config(tmp_path, model_folder, data, **judged(tmp_path, monkeypatch))
+    found = await asyncio.to_thread(run, config)
+    done = json.loads((tmp_path / "run" / "DONE").read_text())
+    assert "the judge's win rate fell from 0.900" in done["stopped_because"]
+    curves = read_curves(tmp_path / "run")
+    seen = [row for row in curves if "watch/win_rate" in row]
+    assert [row["watch/win_rate"] for row in seen] == [0.9, 0.9, 0.1, 0.1, 0.1]
+    assert found.metrics["best_step"] == seen[1]["step"]
+    assert found.metrics["eval_loss"] == seen[1]["eval_loss"] > seen[-1]["eval_loss"]
+    report = json.loads((tmp_path / "run" / "watch.json").read_text())
+    assert report["best_step"] == seen[1]["step"]
+    kept = saved_states(tmp_path / "run" / "checkpoints")
+    assert [state.step for state in kept] == [seen[1]["step"], seen[-1]["step"]]
+    stored = load_file(kept[0].folder / "model.safetensors")
+    exported = tensors(found.folder)
+    assert all(torch.equal(stored[name].to(made.dtype), made) for name, made in exported.items())
+
+
+async def test_a_judge_that_does_not_answer_is_told_before_training(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(tmp_path / "pairs.jsonl", rows(32))
+    script = "rules:\n  - scores: {A: -20.0, B: -20.0}\n"
+    more = judged(tmp_path, monkeypatch, script=script)
+    with pytest.raises(JudgeError):
+        await asyncio.to_thread(run, dpo_config(tmp_path, model_folder, data, **more))
+    assert not read_curves(tmp_path / "run")
 
 
 async def test_the_judge_compares_with_the_references_answers(
     tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A judge without a favourite: every verdict is a tie, so the win rate is one half."""
-    make_store(tmp_path / "constitutions")
-    monkeypatch.setenv("CAI_CONSTITUTIONS", str(tmp_path / "constitutions"))
-    script = tmp_path / "judge.yaml"
-    script.write_text("rules:\n  - scores: {A: -0.7, B: -0.7}\n")
     data = write(tmp_path / "pairs.jsonl", rows(32))
-    config = dpo_config(
-        tmp_path, model_folder, data, judge=f"scripted:{script}", constitution="toy@1"
-    )  # fmt: skip
+    config = dpo_config(tmp_path, model_folder, data, **judged(tmp_path, monkeypatch))
     await asyncio.to_thread(run, config)
     seen = [row for row in read_curves(tmp_path / "run") if "watch/win_rate" in row]
     assert seen[-1]["watch/win_rate"] == 0.5
@@ -281,11 +324,28 @@ def test_data_that_will_not_do_is_told_before_training(
         run(dpo_config(tmp_path, model_folder, data))
 
 
+def test_a_base_without_a_chat_template_is_refused(tmp_path: Path, model_folder: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(model_folder, bare)
+    (bare / "chat_template.jinja").unlink()
+    data = write(tmp_path / "pairs.jsonl", rows(8))
+    with pytest.raises(ConfigError, match="no chat template"):
+        run(dpo_config(tmp_path, bare, data))
+
+
 def test_a_reward_model_is_no_policy_to_train(tmp_path: Path, model_folder: Path) -> None:
     folder = write_reward_model(tmp_path / "rm", model_folder)
     data = write(tmp_path / "pairs.jsonl", rows(8))
     with pytest.raises(ConfigError, match="reward model"):
         run(dpo_config(tmp_path, folder, data))
+
+
+def judged(root: Path, monkeypatch: pytest.MonkeyPatch, *, script: str = TIES) -> dict[str, str]:
+    """Settings of a judge that answers by a script, and its constitution."""
+    make_store(root / "constitutions")
+    monkeypatch.setenv("CAI_CONSTITUTIONS", str(root / "constitutions"))
+    (root / "judge.yaml").write_text(script)
+    return {"judge": f"scripted:{root / 'judge.yaml'}", "constitution": "toy@1"}
 
 
 def make_trainer(

@@ -8,12 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cai.engine.anatomy import check_fits, read_anatomy
 from cai.engine.model_folder import check_model_folder
 from cai.errors import ConflictError, DataError
 from cai.policy.manifest import read_manifest, verify
 from cai.train import export
 from cai.train.base import load_policy
 from cai.train.export import check_out, export_policy, probe_set, rounded
+from cai.train.facts import ModelFacts
+from cai.train.rollouts_vllm import write_weights
+from cai.types import Message
+from tests.tiny_model import write_model
 from tests.train.runs import file_names, question, sft_config
 
 FIELDS = {"name": "p", "kind": "full", "method": "sft", "base": "tiny"}
@@ -102,6 +107,50 @@ def test_probes_are_fixed_by_the_seed_and_use_given_answers(policy):
     expected = policy.encoder.answer(prompts[first], answers[first])
     assert list(one[0].continuation_ids) == expected
     assert policy.model.training
+
+
+@pytest.mark.parametrize("is_pushed", [False, True])
+def test_tied_weights_are_stored_once_in_another_dtype(tmp_path, is_pushed):
+    """What training holds in float32 takes the place of the bfloat16 that an engine holds."""
+    base = write_model(tmp_path / "base", is_tied=True)
+    policy = load_policy(str(base), sft_config(tmp_path, tmp_path, base))
+    out = tmp_path / "out"
+    if is_pushed:
+        write_weights(policy.model, base, out, low_precision=True)
+    else:
+        exported(policy, out)
+    check_fits(read_anatomy(out), read_anatomy(base), folder=out)
+    assert ModelFacts.of(out).num_parameters == ModelFacts.of(base).num_parameters
+    assert "lm_head.weight" not in load_file(out / "model.safetensors")
+
+
+LONGER = (Message("user", "fox " * 600),)
+
+
+@pytest.mark.parametrize("answers", [None, ["a dog " * 200, "a dog " * 200]])
+@pytest.mark.parametrize("longest", [None, 40, 512])
+def test_a_probe_leaves_room_for_one_more_token_in_the_context(policy, answers, longest):
+    """An engine takes prompts below its context alone; of a longer text the beginning counts."""
+    prompts = [question(1), LONGER]
+    longest = longest or len(policy.encoder.prompt(question(1))) + 1
+    probes = probe_set(
+        *(policy.model, policy.tokenizer, policy.encoder, prompts),
+        num=2,
+        answers=answers,
+        max_length=longest,
+    )
+    for probe in probes:
+        assert len(probe.prompt_ids + probe.continuation_ids) < longest
+        assert len(probe.continuation_ids) >= 8
+        assert any(
+            list(probe.prompt_ids) == policy.encoder.prompt(one)[: len(probe.prompt_ids)]
+            for one in prompts
+        )
+
+
+def test_without_a_limit_a_probe_stays_within_the_models_context(policy):
+    (probe,) = probe_set(policy.model, policy.tokenizer, policy.encoder, [LONGER], num=1)
+    assert len(probe.prompt_ids + probe.continuation_ids) == 511
 
 
 def test_a_folder_that_is_no_policy_is_left_alone(policy, tmp_path):

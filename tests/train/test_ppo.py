@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import random
+import shutil
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from cai.errors import ConfigError
-from cai.policy.manifest import verify
+from cai.errors import ConfigError, InputError
+from cai.policy.manifest import seal, verify
 from cai.train.curves import read_curves
 from tests.train.ppo_runs import settings, write_models
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # transformers' and accelerate's own, at import
     import torch
+    from accelerate import tracking
+    from accelerate.utils import LoggerType
 
     from cai.train import ppo, ppo_figures, ppo_parts, ppo_schedule
     from cai.train.rollouts import TorchRollouts, cut_episode
+
+REWARD = {"name": "reward", "kind": "reward", "method": "reward", "base": "tiny"}
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -114,7 +120,91 @@ def test_a_dry_run_trains_nothing(tmp_path, models):
     preview = ppo.run(config, dry_run=True)
     assert preview.plan.num_steps == math.ceil(4 * preview.plan.num_train / 16) * 4
     assert preview.tokens.num_learnt == 0
+    assert preview.plan.steps_per_epoch == round(preview.plan.num_train / 16 * 4)
     assert not config.run_dir.exists()
+
+
+def test_a_dry_run_says_when_it_validates_and_saves(tmp_path, models):
+    """19 prompts, 4 an iteration of 2·⌈4/8⌉ steps: 4.75 iterations an epoch, 2.4 half of one."""
+    given = {"rollout_size": 4, "saves_per_epoch": 1, "evals_per_epoch": 2}
+    config = settings(tmp_path, models, **given)
+    plan = ppo.run(config, dry_run=True).plan
+    assert (plan.num_train, ppo_schedule.steps_of(config)) == (19, 2)
+    assert (plan.eval_every, plan.save_every, plan.steps_per_epoch) == (2 * 2, 5 * 2, 10)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "holds no prompts"),
+        ([{"prompt": "Hello?"}], "same prompt"),
+        ([{"prompt": "Hello?"}, {"prompt": 3}], "prompt"),
+    ],
+    ids=["empty", "one prompt", "no text"],
+)
+def test_data_that_will_not_do_is_told_before_training(tmp_path, models, rows, words):
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = settings(tmp_path, models, data=(data,))
+    with pytest.raises(InputError, match=words):
+        ppo.run(config)
+    assert not read_curves(config.run_dir)
+
+
+def test_a_base_without_a_chat_template_is_refused(tmp_path, models):
+    bare = tmp_path / "bare"
+    shutil.copytree(models / "policy", bare)
+    (bare / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match="no chat template"):
+        ppo.run(settings(tmp_path, models, policy=str(bare)))
+
+
+def test_a_reward_model_that_reads_less_than_an_episode_is_refused(tmp_path, models):
+    short = tmp_path / "short"
+    shutil.copytree(models / "reward", short)
+    values = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps({**values, "max_position_embeddings": 64}))
+    seal(short, **REWARD)
+    with pytest.raises(ConfigError, match="reads 64 tokens and an episode may have 256"):
+        ppo.run(settings(tmp_path, models, reward=str(short)))
+
+
+class Tracker:
+    """What accelerate asks of a tracker; keeps all it is told."""
+
+    name, requires_logging_directory, main_process_only = "tensorboard", True, True
+    made: ClassVar[list[Tracker]] = []
+
+    def __init__(self, run_name: str, logging_dir: Any) -> None:
+        self.at, self.rows, self.is_finished = (run_name, logging_dir), [], False
+        self.made.append(self)
+
+    def start(self) -> None:
+        pass
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, values["reward"]))
+
+    def finish(self) -> None:
+        self.is_finished = True
+
+
+def test_figures_go_to_the_trackers_of_report_to(tmp_path, models, monkeypatch):
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Tracker)
+    monkeypatch.setattr(tracking, "_available_trackers", [LoggerType.TENSORBOARD])
+    config = settings(tmp_path, models, epochs=2, report_to="tensorboard")
+    ppo.run(config)
+    (one,) = Tracker.made
+    assert one.at == ("tiny", config.run_dir / "tracked")
+    assert one.rows == [(row["step"], row["reward"]) for row in read_curves(config.run_dir)]
+    assert one.is_finished
+
+
+@pytest.mark.parametrize(("name", "words"), [("wandb", "not installed"), ("paper", "none of aim")])
+def test_a_tracker_that_there_is_not_is_refused(tmp_path, models, monkeypatch, name, words):
+    monkeypatch.setattr(tracking, "_available_trackers", [])
+    with pytest.raises(ConfigError, match=f"report_to: {name} is {words}"):
+        ppo.run(settings(tmp_path, models, report_to=name))
 
 
 def test_prompts_come_in_endless_shuffled_passes(tmp_path, models):
@@ -180,14 +270,12 @@ def test_a_gap_between_engine_and_trainer_is_warned_about(finished, caplog):
 
 
 def test_a_reward_model_of_another_tokenizer_is_refused(tmp_path, models):
-    import shutil
-
     from tests.tiny_model import make_tokenizer
 
     other = tmp_path / "other"
     shutil.copytree(models / "reward", other)
-    (other / "manifest.json").unlink()
     make_tokenizer(vocab_size=350).save_pretrained(other)
+    seal(other, **REWARD)
     with pytest.raises(ConfigError, match="has another tokenizer than the policy"):
         ppo.run(settings(tmp_path, models, reward=str(other)))
 

@@ -124,13 +124,22 @@ async def test_attempts_are_bounded(reply: Any, error: type[Exception]) -> None:
     assert len(server.requests) == 3
 
 
-async def test_the_key_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "from-environment")
+async def test_its_own_key_goes_along_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of an OpenAI account is no business of whoever serves a reward model."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of-openai")
+    monkeypatch.delenv("REWARD_API_KEY", raising=False)
     server = Server({"rewards": [1.0, 2.0]})
     await client(server).score(TEXTS)
+    monkeypatch.setenv("REWARD_API_KEY", " from-environment\n")
+    await client(server).score(TEXTS)
     await client(server, api_key="given").score(TEXTS)
-    sent = [request.headers["authorization"] for request in server.requests]
-    assert sent == ["Bearer from-environment", "Bearer given"]
+    sent = [request.headers.get("authorization") for request in server.requests]
+    assert sent == [None, "Bearer from-environment", "Bearer given"]
+
+
+async def test_a_refused_key_is_told_with_the_variable_to_set() -> None:
+    with pytest.raises(ConfigError, match=r"not now; put a key .* into REWARD_API_KEY$"):
+        await client(Server(401)).score(TEXTS)
 
 
 @pytest.mark.parametrize("url", ["", "host:5000", "ftp://host/x", "http://", "http://h/x?a=b"])

@@ -90,9 +90,13 @@ def test_fresh_clears_only_what_is_ours(tmp_path):
     run = opened(tmp_path / "r")
     checkpoint(run, 1)
     (tmp_path / "r" / "notes.txt").write_text("mine")
+    ours = [tmp_path / "r" / name for name in ("watch.json", "baselines.jsonl", "curves.jsonl")]
+    for path in ours:
+        path.write_text("{}\n")
     run.finish({"digest": "x"})
     run.close()
     run = opened(tmp_path / "r", mode="fresh")
     assert (read_done(run.folder), run.newest()) == (None, None)
     assert (tmp_path / "r" / "notes.txt").exists()
+    assert not any(path.exists() for path in ours)
     run.close()

@@ -81,6 +81,13 @@ def test_a_reason_from_outside_stops_too(plan, tmp_path):
     assert one.reason_to_stop(history(3, 2)) == "budget"
 
 
+def test_the_best_may_be_chosen_outside_and_patience_counts_from_it(plan, tmp_path):
+    one = pacer(plan, tmp_path, best=lambda log: 5 if log else None)
+    assert one.best_step(history(3, 2, 1)) == 5
+    assert one.reason_to_stop(history(3, 2)) is None
+    assert one.reason_to_stop(history(3, 2, 1)) == "no new best in 2 validations"
+
+
 def test_validation_and_saving_come_by_plan_and_at_the_last_step(plan, tmp_path):
     one = pacer(plan, tmp_path)
     asked = {}

@@ -110,6 +110,18 @@ class TestStopping:
             "the best weights are those of step 1"
         )
 
+    @pytest.mark.parametrize(
+        ("given", "planned", "num_steps", "expected"),
+        [
+            ({}, 25, 100, 12),  # eight, where four were planned
+            ({}, 5, 100, 5),  # twenty already
+            ({"window": 4, "patience": 3}, 25, 100, 10),  # 2·4 + 3 - 1 = 10
+            ({}, 3, 4, 1),
+        ],
+    )
+    def test_a_judged_run_is_looked_at_often_enough(self, given, planned, num_steps, expected):
+        assert WatchConfig(**given).often_enough(planned, num_steps) == expected
+
     def test_no_budget_is_no_limit(self):
         assert not Watch(WatchConfig(kl_budget=None)).observe(Observation(1, 1e6, 1.0)).stop
 

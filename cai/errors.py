@@ -148,7 +148,14 @@ class EngineTimeoutError(EngineError):
 
 
 class ReloadError(EngineError):
-    """A new policy did not go live; the message has the figures and what answers now."""
+    """A new policy did not go live; the message says why, and what answers now.
+
+    `figures` are those of its probes, JSON-able; empty where none were asked.
+    """
+
+    def __init__(self, message: str, *, figures: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.figures = dict(figures or {})
 
 
 class DatabaseError(CaiError):

@@ -227,7 +227,13 @@ def _keepers(
     hang_s = service.settings.hang_timeout_s
     if opening.open_engine is not None:
         live = service.live
-        keeper = Keeper(opening.open_engine, up=live.attach, down=live.detach, hang_s=hang_s)
+        keeper = Keeper(
+            opening.open_engine,
+            up=live.attach,
+            down=live.detach,
+            hang_s=hang_s,
+            room=service.sleeper.free,
+        )
         service.keepers.append(keeper)
         yield keeper, engines.engine
     if opening.open_judge is not None and engines.judge is not None:

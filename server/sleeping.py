@@ -43,8 +43,14 @@ class Sleeper:
         self._one = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._expiring: asyncio.Task[None] | None = None
+        self._is_free = asyncio.Event()
+        self._is_free.set()
         self.job: str | None = None
         """The job that the engine sleeps for."""
+
+    async def free(self) -> None:
+        """Wait until no job has the device: an engine that died in its sleep stays away so long."""
+        await self._is_free.wait()
 
     async def sleep(self, job: str, lease_s: float) -> None:
         """Leave the device to `job` for `lease_s` seconds; again for the same one renews them.
@@ -60,17 +66,8 @@ class Sleeper:
                 raise ConflictError(
                     f"the engine sleeps for the job '{self.job}' already; try again when it ends"
                 )
-            engine = self._live.engine(self._live.name)
-            if not _can_sleep(engine):
-                raise UnsupportedError(
-                    f"'{engine.identity().model}' has no device of this server's to give away; "
-                    "place the job apart (placement: separate)"
-                )
-            async with self._admission.emptied(self._drain_s):
-                await engine.sleep()
-                self.job = job
-                self._live.suspend(f"the engine sleeps while the job '{job}' has its device")
-                self._lease(job, lease_s)
+            async with self._live.turn():  # no policy is being loaded meanwhile
+                await self._put_to_sleep(job, lease_s)
             logger.info("asleep for job %s", job)
 
     async def wake(self, job: str) -> bool:
@@ -83,6 +80,7 @@ class Sleeper:
                 return False
             self.job = None
             self._end_lease()
+            self._is_free.set()
             engine = self._live.current
             try:
                 if engine is not None and _can_sleep(engine):
@@ -95,6 +93,20 @@ class Sleeper:
                 self._live.resume()
             logger.info("awake after job %s", job)
             return True
+
+    async def _put_to_sleep(self, job: str, lease_s: float) -> None:
+        engine = self._live.engine(self._live.name)
+        if not _can_sleep(engine):
+            raise UnsupportedError(
+                f"'{engine.identity().model}' has no device of this server's to give away, or was "
+                "started with enable_sleep_mode=false; place the job apart (placement: separate)"
+            )
+        async with self._admission.emptied(self._drain_s):
+            await engine.sleep()
+            self.job = job
+            self._is_free.clear()
+            self._live.suspend(f"the engine sleeps while the job '{job}' has its device")
+            self._lease(job, lease_s)
 
     def _lease(self, job: str, seconds: float) -> None:
         self._end_lease()
@@ -117,4 +129,4 @@ class Sleeper:
 
 
 def _can_sleep(engine: Engine) -> TypeGuard[SleepyEngine]:
-    return hasattr(engine, "wake")
+    return hasattr(engine, "wake") and getattr(engine, "can_sleep", True)

@@ -54,11 +54,14 @@ class Keeper:
         up: Callable[[Engine], Awaitable[None]],
         down: Callable[[str], None],
         hang_s: float,
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`room` is awaited before an engine is opened: its device may be somebody else's."""
         self._open = open_
         self._up = up
         self._down = down
         self._hang_s = hang_s
+        self._room = room
         self.num_restarts = 0
 
     async def keep(self, engine: Engine) -> None:
@@ -93,6 +96,8 @@ class Keeper:
         """A new engine that is up, after as many tries as it takes, each later than the last."""
         while True:
             await asyncio.sleep(wait_s)
+            if self._room is not None:
+                await self._room()
             self.num_restarts += 1
             engine = None
             try:

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.engine.open import open_engine
-from cai.errors import CaiError, ConfigError, MissingDependencyError, NotFoundError, PolicyError
+from cai.errors import (
+    CaiError,
+    ConfigError,
+    MissingDependencyError,
+    NotFoundError,
+    PolicyError,
+    ReloadError,
+)
 from cai.policy.manifest import PolicyManifest
 from cai.policy.manifest import verify as verify_files
 from cai.policy.probes import default_tolerance, replay
 from cai.policy.records import PolicyRecord
 from cai.policy.registry import PolicyRegistry
-from cai.policy.reload import check_report
+from cai.policy.reload import check_report, check_seal
 from cai.registry import load_object
 
 Figures = dict[str, Any]
@@ -44,24 +51,18 @@ def check(
         )
     try:
         manifest = verify_files(folder)
-        _check_same(manifest, record, folder)
+        check_seal(folder, record.manifest_digest)
         figures = {} if files_only else _replayed(folder, manifest)
     except (PolicyError, ConfigError) as exc:
         return _failed(registry, record, exc, actor)
+    except ReloadError as exc:
+        return _failed(registry, record, PolicyError(exc.message), actor, exc.figures)
     if not figures:
         told = f"every file is as it was sealed{_why_no_more(manifest, files_only)}"
         return Verdict(record.id, record.state, told, {})
     state = registry.verified(record.id, figures, actor).state
     told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
     return Verdict(record.id, state, told, figures)
-
-
-def _check_same(manifest: PolicyManifest, record: PolicyRecord, folder: Path) -> None:
-    if manifest.digest != record.digest:
-        raise PolicyError(
-            f"{folder}: holds another policy now, {manifest.digest}; it was registered as "
-            f"{record.digest}"
-        )
 
 
 def _replayed(folder: Path, manifest: PolicyManifest) -> Figures:
@@ -80,10 +81,7 @@ async def _answered(folder: Path, manifest: PolicyManifest) -> Figures:
         limit = default_tolerance(getattr(engine, "dtype", "float32"))
     finally:
         await engine.aclose()
-    try:
-        check_report(report, limit, folder)
-    except CaiError as exc:
-        raise PolicyError(exc.message) from exc
+    check_report(report, limit, folder)
     return {**report._asdict(), "limit": limit}
 
 
@@ -97,10 +95,17 @@ def _scored(folder: Path, num_probes: int) -> Figures:
     return {"num_probes": num_probes}
 
 
-def _failed(registry: PolicyRegistry, record: PolicyRecord, exc: CaiError, actor: str) -> Verdict:
+def _failed(
+    registry: PolicyRegistry,
+    record: PolicyRecord,
+    exc: CaiError,
+    actor: str,
+    figures: Figures | None = None,
+) -> Verdict:
+    found = figures or {}
     if record.state in ("candidate", "verified", "retired"):
-        record = registry.reject(record.id, exc.message, {}, actor)
-    return Verdict(record.id, record.state, "not what its trainer made", {}, exc)
+        record = registry.reject(record.id, exc.message, found, actor)
+    return Verdict(record.id, record.state, "not what its trainer made", found, exc)
 
 
 def _why_no_more(manifest: PolicyManifest, files_only: bool) -> str:

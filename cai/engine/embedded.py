@@ -81,6 +81,7 @@ class EmbeddedEngine:
         self._guardian: Guardian | None = guardian
         self._lanes = Lanes()
         self._pulse = Pulse()
+        self._pulse.follow(llm.output_processor)
         self._ids = count()
         self._running: set[str] = set()
         self._labels = LabelIds(renderer)
@@ -152,8 +153,9 @@ class EmbeddedEngine:
         return engine_pids()
 
     def silent_s(self) -> float:
-        """Seconds since the engine last said anything while it had work; 0 without work."""
-        return self._pulse.silent_s(is_working=self.num_unfinished() > 0)
+        """Seconds for which it has said nothing in its work, or to what `check` asked; else 0."""
+        is_replacing = self._weights.is_replacing  # which has a limit of its own
+        return self._pulse.silent_s(is_working=self.num_unfinished() > 0 and not is_replacing)
 
     def num_unfinished(self) -> int:
         """Requests that the engine still works on."""
@@ -326,6 +328,12 @@ class EmbeddedEngine:
         """Unload an adapter; what it still answers fails."""
         await self._adapters.drop(name)
 
+    @property
+    def can_sleep(self) -> bool:
+        """Whether `sleep` leaves what it can; on a GPU only vLLM's sleep mode frees anything."""
+        model = self._llm.model_config
+        return bool(model.enable_sleep_mode) or self._weights.loaded.identity.device == "cpu"
+
     async def sleep(self) -> None:
         """Leave the device's memory to others; nothing may run. On CPU it frees nothing."""
         await self._llm.sleep(level=1)
@@ -340,6 +348,8 @@ class EmbeddedEngine:
             await self._llm.check_health()
         except Exception as exc:
             raise EngineDeadError(f"the engine is dead: {type(exc).__name__}") from exc
+        if not self._weights.is_replacing:
+            self._pulse.ask(self._llm.is_paused)  # vLLM's own check asks its core nothing
 
     async def aclose(self) -> None:
         guardian, self._guardian = self._guardian, None
@@ -347,6 +357,7 @@ class EmbeddedEngine:
             return
         llm, self._held.llm = self._llm, None  # vLLM frees some of what it holds with its object
         self._adapters.close()
+        self._pulse.close()
         await self._weights.close()
         try:
             with contextlib.suppress(Exception):  # a dead engine has nothing to abort
@@ -423,7 +434,6 @@ class EmbeddedEngine:
                     )
                 ) as outputs:
                     async for output in outputs:
-                        self._pulse.beat()
                         self._check_open()  # what `aclose` aborts is no answer
                         yield output
         finally:

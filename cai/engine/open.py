@@ -57,6 +57,19 @@ async def open_engine(address: str, *, options: Mapping[str, Any] | None = None)
     raise ConfigError(f"'{address}' is no engine address; use one of: {FORMS}")
 
 
+async def pinned(address: str) -> str:
+    """The same address, and that of the policy itself where a server of ours says `live`.
+
+    For measurements: what goes to `live` is shared out by an A/B split, and changes with a
+    promotion. Raises ConfigError for no such model, EngineDeadError where nobody answers.
+    """
+    if not address.lower().startswith(("http://", "https://")):
+        return address
+    from cai.engine.remote import policy_address
+
+    return await policy_address(address)
+
+
 def parse_engine_argument(text: str) -> tuple[str, Any]:
     """`name=value` from a command line; the value is read as JSON where it is JSON."""
     name, equals, value = text.partition("=")

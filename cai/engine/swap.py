@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.005  # while the requests inside finish
 _ALIVE_EVERY_S = 0.5  # a dead core leaves vLLM's calls without an answer
+_REPLACE_LIMIT_S = 600.0  # one that hangs does too; 60 GB come from a disk of 100 MB/s in that time
 _ResultT = TypeVar("_ResultT")
 
 
@@ -71,6 +73,11 @@ class Weights:
     def loaded(self) -> Loaded:
         """What is loaded now."""
         return self._loaded
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether the engine is at work on its weights, and answers nothing else."""
+        return self._work is not None
 
     def check(self) -> None:
         """Raise EngineDeadError when no policy is known to be loaded whole."""
@@ -178,14 +185,18 @@ class Weights:
     async def _replace(self, folder: Path) -> None:
         llm = self._living()
         self._work = work = asyncio.ensure_future(_ritual(llm, folder))
+        until = time.monotonic() + _REPLACE_LIMIT_S
         while not work.done():
             await asyncio.wait({work}, timeout=_ALIVE_EVERY_S)
-            if llm.errored and not work.done():
-                work.cancel()
-                await asyncio.wait({work})
+            if llm.errored or time.monotonic() > until:
+                work.cancel()  # again and again: each of its calls may be one without an answer
         self._work = None
         if llm.errored:
             raise EngineDeadError("the engine died while its weights were replaced")
+        if work.cancelled():
+            reason = f"the engine did not replace its weights within {_REPLACE_LIMIT_S:g} s"
+            self.condemn(reason)
+            raise EngineDeadError(reason)
         work.result()
 
 

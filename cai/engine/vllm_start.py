@@ -64,6 +64,8 @@ def engine_arguments(model: str, options: dict[str, Any]) -> Any:
         "use_tqdm_on_load": False,
         "generation_config": "vllm",  # what a request does not say is our default, not the model's
     }
+    if current_platform.is_cuda() and current_platform.is_cumem_allocator_available():
+        defaults["enable_sleep_mode"] = True  # without it an engine asleep keeps its memory
     if current_platform.is_cpu():
         defaults["block_size"] = _CPU_BLOCK_TOKENS
     if current_platform.is_cpu() and not _has_bf16_instructions():

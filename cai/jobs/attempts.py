@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -20,6 +20,7 @@ from cai.errors import CaiError, ConfigError
 from cai.jobs.calls import ServerCalls
 from cai.jobs.lease import leased
 from cai.jobs.logs import JobLog, last_line, log_path
+from cai.jobs.patience import insist
 from cai.jobs.place import Command
 from cai.jobs.runner import Ended, Stop, run_child
 from cai.jobs.spec import JobRecord, Progress
@@ -38,6 +39,7 @@ _LONGEST_PAUSE_S = 120.0
 _LOOK_EVERY_S = 1.0
 _CUT_OFF_FACTOR = 10  # a worker's death and an absent server count a tenth of a failure
 _ASK_EVERY_S = 1.0
+_TURN_S = 86_400.0  # another job may have the engine's device for as long as it trains
 _BAD_INPUT = 2  # the exit code of a command that would fail again
 
 
@@ -75,8 +77,53 @@ class Attempts:
         self, record: JobRecord, command: Callable[[], Command], *, stage: str
     ) -> dict[str, Any]:
         """`{"printed": …}` of the attempt that ended well, or the outcome of the job."""
-        with self._counted():
+        with self.counted():
             return self._bring_to_end(record, command, stage)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Be among those at work, whom `leave` stops and a worker that ends waits for."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def ask_server(
+        self,
+        id: str,
+        call: Callable[[], object],
+        *,
+        busy_s: float,
+        is_busy: Callable[[], bool] = lambda: True,
+    ) -> Stop | None:
+        """Make `call`, for as long as the server is busy or away; `cancelled` when the job is.
+
+        For inside `counted`. Raises as `insist`.
+        """
+        is_told = False
+
+        def on_wait(why: str) -> None:
+            nonlocal is_told
+            if is_told:  # it is asked every few seconds, for a day perhaps
+                return
+            is_told = True
+            logger.info("job=%s waits: %s", id, why)
+            self._store.note(id, self._worker, "waiting", {"error": why})
+            self._progress(id, Progress(stage="waiting"))
+
+        asking, pause_s = self._asking(id), self._back_off_s
+        stop = insist(
+            call,
+            should_stop=asking,
+            on_wait=on_wait,
+            busy_s=busy_s,
+            is_busy=is_busy,
+            pause_s=pause_s,
+        )
+        if stop in ("stopping", "lost"):
+            self._abandon(id, stop)
+        return stop
 
     def _bring_to_end(
         self, record: JobRecord, command: Callable[[], Command], stage: str
@@ -105,8 +152,10 @@ class Attempts:
     def _attempt(self, record: JobRecord, command: Command, stage: str) -> Ended:
         env = {**os.environ, **self._places(), **command.env}
         path = self._log(record.id)
-        self._progress(record.id, Progress(stage=stage))
-        with self._device(record), JobLog(path, env=env) as log:
+        with self._device(record) as stop, JobLog(path, env=env) as log:
+            if stop is not None:
+                return Ended(0, stop, b"")
+            self._progress(record.id, Progress(stage=stage))
             log.write(f"# attempt {record.attempts}: {stage}\n".encode())
             ended = run_child(
                 record.id,
@@ -192,24 +241,22 @@ class Attempts:
             self._num_running += change
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._count(1)
-        try:
-            yield
-        finally:
-            self._count(-1)
+    def _device(self, record: JobRecord) -> Iterator[Stop | None]:
+        """The engine asleep meanwhile, for a job that shares its device.
 
-    @contextmanager
-    def _device(self, record: JobRecord) -> Iterator[None]:
-        """The engine asleep meanwhile, for a job that shares its device."""
+        Gives what stopped the job before it had its turn.
+        """
         if not record.spec.is_shared:
-            yield
+            yield None
             return
         if self._server is None:
             raise ConfigError("placement: shared needs a server to share with; set CAI_URL")
+        server, id = self._server, record.id
         try:
-            with leased(self._server, record.id):
-                yield
+            with ExitStack() as lease:
+                yield self.ask_server(
+                    id, lambda: lease.enter_context(leased(server, id)), busy_s=_TURN_S
+                )
         finally:
             self.wake(record.id)
 

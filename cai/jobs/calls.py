@@ -1,7 +1,7 @@
 """What a worker asks of the running server: make room on the device, promote a policy.
 
-Over HTTP with the key of CAI_API_KEY, blocking, a few tries while the server restarts. Start from
-`ServerCalls`.
+Over HTTP with the key of CAI_API_KEY, blocking. Whoever can wait for a server that is away does so
+with `patience.insist`. Start from `ServerCalls`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cai.errors import CaiError, ConflictError, EngineDeadError, EngineError, In
 
 _TIMEOUT_S: Final = 900.0  # a promotion waits for streams, loads weights and verifies them
 _LOOK_TIMEOUT_S: Final = 5.0
-_TRIES: Final = 6
+_TRIES: Final = 6  # of a wake, which nobody waits for
 _PAUSE_S: Final = 5.0
 _MAX_BYTES: Final = 1_000_000
 
@@ -52,7 +52,7 @@ class ServerCalls:
 
     def wake(self, job: str) -> None:
         """Give the device back; again does nothing."""
-        self._post("/internal/wake", {"job": job})
+        self._post("/internal/wake", {"job": job}, tries=_TRIES)
 
     def promote(self, policy: str, *, job: str) -> dict[str, Any]:
         """Make a policy the live one, verified on the running engine."""
@@ -60,13 +60,18 @@ class ServerCalls:
         return self._post(path, {}, {"idempotency-key": f"{job}-promote"})
 
     def _post(
-        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        *,
+        tries: int = 1,
     ) -> dict[str, Any]:
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, tries + 1):
             try:
                 return self._send(path, body, headers or {})
             except EngineDeadError:
-                if attempt == _TRIES:
+                if attempt == tries:
                     raise
                 time.sleep(self._pause_s)
         raise AssertionError("the last try returns or raises")

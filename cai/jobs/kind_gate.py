@@ -7,7 +7,7 @@ from typing import Any
 
 from cai.evaluate.gates import check_limits
 from cai.jobs.gate import check_there
-from cai.jobs.place import Command, Kind, Workplace, printed_fields
+from cai.jobs.place import Command, Kind, Workplace, devices_env, printed_fields
 from cai.jobs.spec import GateParams
 
 
@@ -22,7 +22,8 @@ def _check_gate(params: GateParams, place: Workplace, id: str) -> None:
 
 
 def _gate_command(params: GateParams, place: Workplace, id: str) -> Command:
-    return Command(("gate", params.policy, json.dumps(params.limits)), {})
+    argv = ("gate", params.policy, json.dumps(params.limits))
+    return Command(argv, devices_env(params.placement, place))
 
 
 def _gate_result(params: GateParams, place: Workplace, id: str, printed: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from cai.errors import ConfigError
+from cai.evaluate.gates import check_limits
 from cai.jobs.kind_constitution import CASES, IMPACT, LINT
 from cai.jobs.kind_dataset import DATASET
 from cai.jobs.kind_eval import EVAL
@@ -41,11 +42,8 @@ def parse_spec(raw: Any) -> JobSpec:
     spec = _validated(JobSpec, raw, "")
     kind = kind_of(spec.kind)
     params = _validated(kind.params, spec.params, "params")
-    if spec.wants_gate and not kind.is_training:
-        raise ConfigError(
-            f"auto_promote is for training jobs; a {spec.kind} job trains no policy",
-            param="auto_promote",
-        )
+    if spec.wants_gate:
+        _check_promotion(spec, kind, params)
     return spec.model_copy(update={"params": params.model_dump(mode="json", exclude_unset=True)})
 
 
@@ -59,6 +57,20 @@ def kind_of(name: str) -> Kind:
 def params_of(spec: JobSpec) -> Record:
     """The parameters of a spec that was parsed before, as its kind's record."""
     return kind_of(spec.kind).params.model_validate(spec.params)
+
+
+def _check_promotion(spec: JobSpec, kind: Kind, params: Record) -> None:
+    """Raise ConfigError for what could only fail once everything else is done."""
+    if not kind.is_training or getattr(params, "method", None) == "reward":
+        made = "a reward model, which answers nobody" if kind.is_training else "no policy"
+        raise ConfigError(
+            f"auto_promote is for jobs that train a policy; this {spec.kind} job makes {made}",
+            param="auto_promote",
+        )
+    try:
+        check_limits(spec.limits)
+    except ConfigError as exc:
+        raise ConfigError(f"auto_promote: {exc.message}", param="auto_promote") from None
 
 
 def _validated(model: type[Params], raw: Any, prefix: str) -> Params:

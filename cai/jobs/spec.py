@@ -166,6 +166,8 @@ class GateParams(Record):
     """The policy that is measured; nothing becomes of it."""
     limits: dict[Name, float] = {}
     """The highest rate of each fault, 0 to 1; left out, the gate's own."""
+    placement: Placement = "separate"
+    """`shared` puts the server's engine to sleep meanwhile."""
 
 
 class JobSpec(Record):
@@ -184,9 +186,14 @@ class JobSpec(Record):
         return self.auto_promote is not False
 
     @property
+    def placement(self) -> Placement:
+        """Whether the job has devices of its own, or the engine's while the engine sleeps."""
+        return "shared" if self.params.get("placement") == "shared" else "separate"
+
+    @property
     def is_shared(self) -> bool:
         """Whether the job has the engine's device while the engine sleeps."""
-        return self.params.get("placement") == "shared"
+        return self.placement == "shared"
 
     @property
     def limits(self) -> dict[str, float]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
-from cai.errors import CaiError, DatabaseError
+from cai.errors import CaiError, ConflictError, DatabaseError
 from cai.jobs.attempts import Attempts, Outcome, done, failed, park
 from cai.jobs.calls import ServerCalls
 from cai.jobs.kinds import kind_of, params_of
-from cai.jobs.place import Command, Workplace, printed_fields
+from cai.jobs.place import Command, Workplace, devices_env, printed_fields
 from cai.jobs.spec import JobRecord, State
 from cai.jobs.store import JobStore
 from cai.policy.resolve import FOLDER
+
+_BUSY_S: Final = 3600.0  # a promotion waits for long streams, and for others that change policies
 
 
 class Tasks:
@@ -75,7 +77,8 @@ class Tasks:
         record = self._owned(id)
         result = dict(outcome["result"])
         limits = json.dumps(record.spec.limits)
-        command = Command(("gate", result["policy"], limits), {})
+        env = devices_env(record.spec.placement, self._place)
+        command = Command(("gate", result["policy"], limits), env)
         with _told() as told:
             ended = self._attempts.bring_to_end(record, lambda: command, stage="gate")
             if "printed" not in ended:
@@ -94,8 +97,16 @@ class Tasks:
             return _cancelled(result)
         if self._server is None:
             return done({**result, "note": "no server is known (CAI_URL) that could promote it"})
-        with _told() as told:
-            self._server.promote(result["policy"], job=id)
+        server, policy = self._server, result["policy"]
+        with _told() as told, self._attempts.counted():
+            stop = self._attempts.ask_server(
+                id,
+                lambda: server.promote(policy, job=id),
+                busy_s=_BUSY_S,
+                is_busy=lambda: self._is_promotable(policy),
+            )
+            if stop is not None:
+                return _cancelled(result)
         live = self._place.policies.live() if told else None
         if told and (live is None or live.id != result["policy"]):
             return failed(f"not promoted: {told[0]}", result)
@@ -118,6 +129,14 @@ class Tasks:
         if record.worker == self._worker:
             return record
         return self._store.begin_attempt(id, self._worker)
+
+    def _is_promotable(self, policy: str) -> bool:
+        """Whether the server's no was not to the policy, but to the moment."""
+        try:
+            self._place.policies.promotable(policy)
+        except ConflictError:
+            return False
+        return True
 
     def _reject(self, record: JobRecord, policy: str, verdict: Mapping[str, Any]) -> None:
         found = self._place.policies.get(policy)

@@ -121,7 +121,11 @@ class Loop:
             return {}
         known = self._notes.figures
         if now.started_from not in known:
-            params = {"policy": now.started_from, "limits": self._config.limits}
+            params = {
+                "policy": now.started_from,
+                "limits": self._config.limits,
+                "placement": self._config.placement,
+            }
             self._jobs.submit(now, "gate", "gate", params)
             known[now.started_from] = self._jobs.ended(now, "gate").result["figures"]
         return known[now.started_from]

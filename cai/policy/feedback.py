@@ -102,8 +102,10 @@ class FeedbackStore:
                 return
             after = found[-1]["seq"]
 
-    def results(self, by: Literal["arm", "policy_id"]) -> dict[str, ArmResult]:
-        """What people said, by arm or by policy; what names none is left out."""
+    def results(
+        self, by: Literal["arm", "policy_id"], *, since: str | None = None
+    ) -> dict[str, ArmResult]:
+        """What people said, by arm or by policy, from a time on; what names none is left out."""
         group = feedback.c[by]
         query = (
             select(
@@ -115,7 +117,7 @@ class FeedbackStore:
                 func.avg(feedback.c.rating).label("mean_rating"),
                 func.count(feedback.c.better).label("num_better"),
             )
-            .where(group.is_not(None))
+            .where(group.is_not(None), *(() if since is None else (feedback.c.at >= since,)))
             .group_by(group)
             .order_by(group)
         )

@@ -12,9 +12,9 @@ import pytest
 
 from cai.cli import policy_verify
 from cai.cli.main import main
-from cai.policy.manifest import DataSource, Probe
+from cai.policy.manifest import DataSource, Probe, seal
 from cai.types import TokenLogprob, TokenPrompt
-from tests.policy.registering import sealed
+from tests.policy.registering import FIELDS, sealed
 
 PROBE = Probe(prompt_ids=(1, 2), continuation_ids=(3, 4), logprobs=(-1.0, -1.0))
 ROWS = DataSource(name="run-1", digest="sha256:rows", num_rows=1234)
@@ -126,6 +126,19 @@ def test_verify_rejects_what_is_not_as_sealed_with_the_evidence(
     sealed(home, "torn", probes=(PROBE,))
 
 
+def test_verify_rejects_the_same_files_sealed_anew_with_other_probes(
+    run: Run, home: Path, opened: list[str]
+) -> None:
+    """The digest of the files is the same; the probes that vouch for them are others."""
+    folder = sealed(home, "again", probes=(PROBE,))
+    run("add", "again")
+    other = PROBE.model_copy(update={"logprobs": (-1.0, -9.0)})
+    seal(folder, **{**FIELDS, "name": "again", "probes": (other,)})
+    assert run("verify", "again", code=2)["state"] == "rejected"
+    assert opened == []
+    assert "holds another policy now" in run("show", "again")["events"][-1]["reason"]
+
+
 def test_verify_rejects_an_engine_that_answers_otherwise(
     run: Run, home: Path, opened: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +146,9 @@ def test_verify_rejects_an_engine_that_answers_otherwise(
     sealed(home, "other", probes=(off,))
     run("add", "other")
     assert run("verify", "other", code=2)["state"] == "rejected"
-    assert "off by up to 0.5" in run("show", "other")["events"][-1]["reason"]
+    event = run("show", "other")["events"][-1]
+    assert "off by up to 0.5" in event["reason"]
+    assert (event["figures"]["probe_max_abs_diff"], event["figures"]["tolerance"]) == (0.5, 0.001)
     assert run("add", "other")["state"] == "rejected"
     assert main(["policy", "add", "other"]) == 0
     assert "it was rejected: " in capsys.readouterr().err

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from cai.engine import swap as swapping_module
 from cai.engine.anatomy import read_anatomy
 from cai.engine.gate import Gate
 from cai.engine.swap import Loaded, Weights
@@ -225,6 +226,24 @@ async def test_a_dead_engine_ends_the_wait_and_the_load(weights, llm, folder):
             await swapping
         with pytest.raises(EngineDeadError, match="is dead"):
             await swap(weights, folder)
+
+
+async def test_a_core_that_hangs_in_the_load_holds_nobody_up_for_ever(
+    weights, llm, folder, monkeypatch
+):
+    """It answers neither the load nor the resume after it; nobody knows what it has loaded."""
+    monkeypatch.setattr(swapping_module, "_REPLACE_LIMIT_S", 0.05)
+    monkeypatch.setattr(swapping_module, "_ALIVE_EVERY_S", 0.01)
+    llm.slow = asyncio.Event()
+    llm.resume_generation = asyncio.Event().wait
+    async with asyncio.timeout(2):
+        with pytest.raises(EngineDeadError, match=r"did not replace its weights within 0\.05 s"):
+            await swap(weights, folder)
+        async with weights._gate.admitted():
+            pass
+    assert not weights.is_replacing
+    with pytest.raises(EngineDeadError, match="did not replace its weights"):
+        weights.check()
 
 
 async def test_closing_waits_for_a_load_and_refuses_the_next(weights, llm, folder):

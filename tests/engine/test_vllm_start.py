@@ -126,6 +126,25 @@ def test_every_engine_has_our_extension_whatever_the_options(monkeypatch, model_
         assert arguments.worker_extension_cls == NAME
 
 
+def test_an_engine_on_a_gpu_frees_its_memory_when_it_sleeps(monkeypatch, model_folder):
+    """VLLM's own default frees nothing, and on CPU it refuses the mode."""
+    platforms = pytest.importorskip("vllm.platforms")
+    monkeypatch.setattr(vllm_start, "check_template", lambda folder: None)
+    assert not vllm_start.engine_arguments(str(model_folder), {}).enable_sleep_mode
+
+    class Cuda(type(platforms.current_platform)):
+        def is_cuda(self):
+            return True
+
+        def is_cumem_allocator_available(self):
+            return True
+
+    monkeypatch.setattr(platforms, "current_platform", Cuda())
+    assert vllm_start.engine_arguments(str(model_folder), {}).enable_sleep_mode
+    given = {"enable_sleep_mode": False}
+    assert not vllm_start.engine_arguments(str(model_folder), given).enable_sleep_mode
+
+
 def test_the_workers_class_has_none_of_the_extensions_names():
     """VLLM asserts this when a worker starts; here it is known before."""
     worker = pytest.importorskip("vllm.v1.worker.cpu_worker").CPUWorker

@@ -332,6 +332,28 @@ async def test_the_identity_says_what_was_loaded(engine):
     await engine.check()
 
 
+async def test_an_answer_that_is_wanted_whole_beats_with_every_step(sandbox_engine, monkeypatch):
+    """Its request yields once, at the end: by that measure a long one would be a hanging engine."""
+    beats = []
+    monkeypatch.setattr(sandbox_engine._pulse, "beat", lambda: beats.append(1))
+    generation = await sandbox_engine.generate(ASK, GREEDY)
+    assert len(beats) >= len(generation.completions[0].token_ids) > 1
+
+
+async def test_a_core_that_answers_no_question_is_silent_without_any_work(
+    sandbox_engine, monkeypatch
+):
+    hanging = asyncio.Event()
+    monkeypatch.setattr(sandbox_engine._pulse, "_asked_at", -100.0)
+    monkeypatch.setattr(sandbox_engine._llm, "is_paused", hanging.wait)
+    await sandbox_engine.check()
+    await asyncio.sleep(0.05)
+    assert sandbox_engine.silent_s() > 0.04
+    hanging.set()
+    await asyncio.sleep(0.01)
+    assert sandbox_engine.silent_s() == 0.0
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -351,6 +373,7 @@ class ClosingLlm:
     """Stands for vLLM while it is shut down: every request goes on until it is aborted."""
 
     output_handler = None
+    output_processor = SimpleNamespace(process_outputs=None)
     vllm_config = SimpleNamespace(lora_config=None)
 
     def __init__(self, model_config) -> None:

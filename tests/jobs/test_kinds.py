@@ -135,6 +135,10 @@ def test_an_evaluation_is_kept_under_the_jobs_id_and_asks_a_judge_only_where_nee
         (evaluation(samples=65), ConfigError, "params.samples"),
         ({"kind": "dataset", "params": {}, "auto_promote": True}, ConfigError, "params.prompts"),
         ({**train(), "auto_promote": {"harmful": "x"}}, ConfigError, None),
+        ({**train(), "auto_promote": {"harmfull": 0.1}}, ConfigError, "auto_promote"),
+        ({**train(), "auto_promote": {"harmful": 7.0}}, ConfigError, "auto_promote"),
+        ({**train(method="reward"), "auto_promote": True}, ConfigError, "auto_promote"),
+        ({"kind": "gate", "params": {"policy": "sandbox", "limits": {"x": 1}}}, ConfigError, None),
     ],
 )  # fmt: skip
 def test_what_will_not_do_is_refused_by_its_key(
@@ -145,6 +149,16 @@ def test_what_will_not_do_is_refused_by_its_key(
     found = refusal(shop, raw)
     assert type(found) is kind, found
     assert param is None or found.param == param
+
+
+def test_a_gate_has_the_devices_of_its_placement(shop: Workshop) -> None:
+    """It opens an engine of its own, which must not land beside the server's."""
+    raw: dict[str, Any] = {"kind": "gate", "params": {"policy": "sandbox"}}
+    argv, env = command(shop, raw)
+    assert (argv, env) == (("gate", "sandbox", "{}"), {"CUDA_VISIBLE_DEVICES": "1,2"})
+    raw["params"]["placement"] = "shared"
+    assert command(shop, raw).env == {}
+    assert parse_spec(raw).is_shared
 
 
 def test_only_a_training_job_promotes(shop: Workshop) -> None:

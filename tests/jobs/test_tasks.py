@@ -18,7 +18,7 @@ from cai.jobs.calls import ServerCalls
 from cai.jobs.runner import Ended
 from cai.jobs.spec import JobRecord, JobSpec
 from cai.jobs.tasks import Tasks
-from tests.jobs.helpers import Workshop
+from tests.jobs.helpers import Workshop, wait_until
 from tests.policy.registering import sealed
 
 Child = Callable[..., Ended]
@@ -79,7 +79,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def shop(tmp_path: Path, server: Server) -> Iterator[Workshop]:
-    with Workshop(tmp_path, url=server.url, job_attempts=3) as shop:
+    with Workshop(tmp_path, url=server.url, job_attempts=3, job_devices="1") as shop:
         (shop.home / "runs" / "toy").mkdir(parents=True)
         yield shop
 
@@ -90,12 +90,14 @@ class Work:
     def __init__(self, shop: Workshop, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         self.children: list[Child] = []
         self.argv: list[tuple[str, ...]] = []
+        self.devices: list[str | None] = []
         calls = server.made()
         at = Attempts(shop.jobs.store, shop.settings, "w1", server=calls, back_off_s=0.0)
         self.tasks = Tasks(shop.jobs.store, shop.jobs.place, "w1", attempts=at, server=calls)
 
         def run_child(job: str, argv: tuple[str, ...], env: Any, **options: Any) -> Ended:
             self.argv.append(argv)
+            self.devices.append(env.get("CUDA_VISIBLE_DEVICES"))
             return self.children.pop(0)(options["log"])
 
         monkeypatch.setattr(attempting, "run_child", run_child)
@@ -192,6 +194,22 @@ def test_what_passes_the_gate_is_promoted_by_the_server(
     assert server.calls == ["/v1/policies/mine/promote"]
     assert server.keys == {"Bearer k"}
     assert shop.types(id)[-3:] == ["gate", "promoted", "succeeded"]
+
+
+@pytest.mark.parametrize("placement", ["separate", "shared"])
+def test_the_gate_is_placed_as_the_training_was(
+    shop: Workshop,
+    work: Work,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    placement: str,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    id = queued(shop, auto_promote=True, placement=placement).id
+    work.children = [trains(shop.home), verdict(True)]
+    work.whole(id)
+    assert work.devices == (["1", "1"] if placement == "separate" else ["0", "0"])
+    assert server.calls.count(f"/internal/sleep {id}") == (0 if placement == "separate" else 2)
 
 
 def test_what_does_not_pass_is_rejected_with_its_figures(
@@ -330,17 +348,77 @@ def test_a_shared_device_is_freed_for_the_child_and_given_back_however_it_ends(
     assert shop.get(id).state == "failed"
 
 
-def test_an_engine_that_does_not_sleep_fails_the_job(
+BUSY: Answer = (409, {"error": {"message": "a reload is at work"}})
+
+
+def test_a_job_waits_for_its_turn_while_the_engine_may_not_sleep_or_is_away(
+    shop: Workshop, work: Work, server: Server
+) -> None:
+    """A long stream, a reload, another job, or a restart that takes longer than a few tries."""
+    id = queued(shop, placement="shared").id
+    server.answers["/internal/sleep"] = [BUSY, BUSY, *[(503, {})] * 8]
+    work.children = [trains(shop.home)]
+    work.whole(id)
+    assert server.calls.count(f"/internal/sleep {id}") == 11
+    record = shop.get(id)
+    assert (record.state, record.attempts) == ("succeeded", 1)
+    waits = [event.data["error"] for event in shop.events(id) if event.type == "waiting"]
+    assert len(waits) == 1
+    assert waits[0].endswith("a reload is at work")
+
+
+def test_a_job_that_waits_for_its_turn_can_be_cancelled(
+    shop: Workshop, work: Work, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempting, "_ASK_EVERY_S", 0.0)
+    id = queued(shop, placement="shared").id
+    server.answers["/internal/sleep"] = [BUSY] * 1000
+    waiting = threading.Thread(target=work.whole, args=(id,))
+    waiting.start()
+    wait_until(lambda: "waiting" in shop.types(id))
+    assert shop.get(id).progress.stage == "waiting"
+    shop.jobs.store.cancel(id, actor="jane")
+    waiting.join(10)
+    assert (shop.get(id).state, work.argv) == ("cancelled", [])
+
+
+def test_an_engine_that_cannot_sleep_fails_the_job(
     shop: Workshop, work: Work, server: Server
 ) -> None:
     id = queued(shop, placement="shared").id
-    busy = {"error": {"message": "a reload is at work"}}
-    server.answers["/internal/sleep"] = [(409, busy)]
+    told = {"error": {"message": "no device to give away"}}
+    server.answers["/internal/sleep"] = [(400, told)]
     work.whole(id)
     assert work.argv == []
     error = shop.get(id).error
     assert error is not None
-    assert "a reload is at work" in error
+    assert "no device to give away" in error
+
+
+def test_a_promotion_waits_for_a_server_that_is_busy_or_away(
+    shop: Workshop, work: Work, server: Server
+) -> None:
+    server.answers["/v1/policies/mine/promote"] = [BUSY, *[(503, {})] * 8, BUSY]
+    id = queued(shop, auto_promote=True).id
+    work.children = [trains(shop.home), verdict(True)]
+    work.whole(id)
+    record = shop.get(id)
+    assert record.result is not None
+    assert (record.state, record.result["promoted"]) == ("succeeded", True)
+    assert len(server.calls) == 11
+
+
+def test_a_no_to_the_policy_itself_is_not_waited_for(
+    shop: Workshop, work: Work, server: Server
+) -> None:
+    id = queued(shop, auto_promote=True).id
+    policies = shop.jobs.place.policies
+    policies.add(sealed(shop.home, "mine"), actor="test")
+    policies.reject("mine", "by hand", {}, "test")
+    server.answers["/v1/policies/mine/promote"] = [BUSY]
+    shop.jobs.store.begin_attempt(id, "w1")
+    outcome = work.tasks.promote(id, {"state": "done", "result": {"policy": "mine"}})
+    assert (outcome["state"], len(server.calls)) == ("failed", 1)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,12 @@ def test_each_round_trains_on_what_the_policy_of_the_round_before_made(place: Pl
     assert "auto_promote" not in server.bodies("train")[0]
 
 
+def test_the_gate_is_placed_as_the_trainings_are(place: Place) -> None:
+    assert place.loop("--set", "placement=shared") == 0
+    jobs = [*place.server.bodies("gate"), *place.server.bodies("train")]
+    assert [body["params"]["placement"] for body in jobs] == ["shared"] * 3
+
+
 @pytest.mark.parametrize("is_answered", [False, True])
 def test_a_kill_at_any_request_loses_nothing_and_submits_nothing_twice(
     place: Place, is_answered: bool

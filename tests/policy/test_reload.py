@@ -30,6 +30,7 @@ class Engine:
         self.loaded = Loaded(base, IDENTITY)
         self.log, self.logprobs, self.gate = [], {}, Gate()
         self.is_stuck, self.condemned, self.during_probe = False, None, None
+        self.is_deaf = False  # says that it loaded, and did not
 
     def identity(self):
         return self.loaded.identity
@@ -58,7 +59,8 @@ class Engine:
             self.log.append(f"probe {self.loaded.folder.name}")
             if self.during_probe is not None:
                 await self.during_probe()
-            value = self.logprobs.get(self.loaded.folder.name, -1.0)
+            name = "older" if self.is_deaf else self.loaded.folder.name
+            value = self.logprobs.get(name, -1.0)
             return tuple(TokenLogprob(i, "", value) for i in prompt.ids[1:])
 
 
@@ -238,3 +240,91 @@ async def test_fresh_weights_need_no_manifest(engine, tmp_path):
     with contextlib.suppress(ReloadError):
         await try_weights(engine, bare, [probe], tolerance=-1.0)
     assert engine.identity().model == "step-3"
+
+
+def answering(tmp_path, name, logprob):
+    """A policy whose trainer gave every token this log-prob."""
+    folder = make_folder(tmp_path, name, sealed=False)
+    (folder / "config.json").write_text(f'{{"made_by": "{name}"}}')
+    probe = Probe(prompt_ids=(5,), continuation_ids=(6, 7), logprobs=(logprob, logprob))
+    seal(folder, name=name, kind="full", method="sft", base="b", probes=(probe,))
+    return folder
+
+
+async def changed(engine, tmp_path, *, off, step):
+    """Reload from `older`, off by `off`, to `new`, whose log-probs are `step` below."""
+    engine.dtype = "bfloat16"
+    engine.logprobs = {"older": -1.0 - off, "new": -1.0 - step - off}
+    await reload(engine, answering(tmp_path, "older", -1.0))
+    return await reload(engine, answering(tmp_path, "new", -1.0 - step))
+
+
+async def test_a_load_that_did_nothing_is_found_below_the_tolerance_of_low_precision(
+    engine, tmp_path
+):
+    """A step of 0.3 is inside the tolerance of 0.5; the engine itself is off by 0.02."""
+    engine.is_deaf = True
+    with pytest.raises(ReloadError, match=r"as it did before: .* by 0 at most, .* 0\.28 away"):
+        await changed(engine, tmp_path, off=0.02, step=0.3)
+    assert engine.log[-2:] == ["back older", "probe older"]
+
+
+async def test_one_that_did_something_passes(engine, tmp_path):
+    await changed(engine, tmp_path, off=0.02, step=0.3)
+    assert engine.identity().model == "new"
+
+
+@pytest.mark.parametrize(("off", "step"), [(0.02, 0.1), (0.1, 0.3), (0.4, 0.0)])
+async def test_where_the_difference_is_within_what_the_engine_is_off_nothing_is_said(
+    engine, tmp_path, off, step
+):
+    """Of 0.125 at least, and of four times what it is off."""
+    engine.is_deaf = True
+    await changed(engine, tmp_path, off=off, step=step)
+    assert engine.identity().model == "new"
+
+
+async def test_a_condemned_engine_takes_another_policy_all_the_same(engine, folder, tmp_path):
+    await reload(engine, make_folder(tmp_path, "older"))
+
+    async def refuse():
+        if engine.loaded.folder.name == "older":
+            raise EngineDeadError("it answers nobody")
+
+    engine.during_probe = refuse
+    await reload(engine, folder)
+    assert engine.identity().model == "new"
+
+
+async def test_a_load_that_broke_off_has_the_old_policy_tried_by_its_probes(
+    engine, folder, tmp_path
+):
+    await reload(engine, make_folder(tmp_path, "older"))
+
+    async def torn(_folder, **_fields):
+        raise ReloadError("could not be loaded; 'older' answers again")
+
+    engine.swap, engine.log = torn, []
+    with pytest.raises(ReloadError, match=r"answers again; 'older' answers again, its probes off"):
+        await reload(engine, folder)
+    assert engine.log[-1:] == ["probe older"]
+    engine.logprobs["older"] = -9.0
+    with pytest.raises(ReloadError, match="no way back to 'older'"):
+        await reload(engine, folder)
+    assert engine.condemned
+
+
+async def test_figures_come_with_a_refusal(engine, folder):
+    engine.logprobs["new"] = -1.25
+    with pytest.raises(ReloadError) as caught:
+        await reload(engine, folder)
+    assert caught.value.figures == {
+        **{"probe_max_abs_diff": 0.25, "probe_mean_abs_diff": 0.25},
+        **{"probe_tokens": 2, "tolerance": 0.001},
+    }
+
+
+async def test_a_manifest_other_than_the_one_named_is_refused(engine, folder):
+    with pytest.raises(PolicyError, match="holds another policy now"):
+        await reload(engine, folder, seal="sha256:other")
+    assert engine.log == []

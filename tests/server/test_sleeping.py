@@ -11,6 +11,7 @@ import pytest
 from cai.errors import ConflictError, UnsupportedError
 from server import sleeping
 from server.sleeping import Sleeper
+from server.supervisor import Keeper
 
 
 class Engine:
@@ -44,6 +45,10 @@ class Live:
     def __init__(self, engine: object) -> None:
         self.current = engine
         self.suspended: str | None = None
+        self.one = asyncio.Lock()
+
+    def turn(self) -> asyncio.Lock:
+        return self.one
 
     def engine(self, name: str) -> object:
         return self.current
@@ -119,3 +124,47 @@ async def test_an_engine_of_somebody_else_cannot_be_put_to_sleep():
     with pytest.raises(UnsupportedError, match="placement: separate"):
         await sleeper.sleep("j1", 60)
     assert live.suspended is None
+
+
+async def test_it_waits_for_a_policy_that_is_being_loaded():
+    engine = Engine()
+    sleeper, live = sleeper_of(engine)
+    async with live.turn():
+        asked = asyncio.create_task(sleeper.sleep("j1", 60))
+        await asyncio.sleep(0.02)
+        assert (engine.calls, live.suspended) == ([], None)
+    await asked
+    assert engine.calls == ["sleep"]
+    await sleeper.wake("j1")
+
+
+async def test_an_engine_that_died_in_its_sleep_stays_away_while_the_job_has_the_device():
+    """Another one would take the memory of the job, which renews its lease."""
+    sleeper, live = sleeper_of(Engine())
+    opened: list[object] = []
+
+    async def open_engine() -> object:
+        opened.append(SimpleNamespace(identity=lambda: SimpleNamespace(model="m")))
+        return opened[-1]
+
+    async def up(engine: object) -> None:
+        live.current = engine
+
+    keeper = Keeper(open_engine, up=up, down=lambda _why: None, hang_s=30.0, room=sleeper.free)
+    await sleeper.sleep("j1", 60)
+    live.current = None  # it died
+    opening = asyncio.create_task(keeper._open_again(0.0))
+    await sleeper.sleep("j1", 60)
+    await asyncio.sleep(0.03)
+    assert not opened
+    assert await sleeper.wake("j1")
+    assert await asyncio.wait_for(opening, 5) is opened[0]
+
+
+async def test_an_engine_whose_sleep_would_free_nothing_is_not_put_to_sleep():
+    engine = Engine()
+    engine.can_sleep = False
+    sleeper, live = sleeper_of(engine)
+    with pytest.raises(UnsupportedError, match="enable_sleep_mode=false"):
+        await sleeper.sleep("j1", 60)
+    assert (engine.calls, live.suspended) == ([], None)

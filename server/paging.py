@@ -5,7 +5,7 @@ Start from `page` for entries in memory, `cursor` and `listed` for those of a da
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -39,15 +39,19 @@ def page(request: Request, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def cursor(request: Request, *filters: str) -> Cursor:
     """What the query asks for; beside paging it may name `filters`, for the caller to read."""
     query = request.query_params
-    known = (*PARAMETERS, *filters)
-    for name in query:
+    check_query(request, (*PARAMETERS, *filters))
+    return Cursor(_limit(query.get("limit")), query.get("after"))
+
+
+def check_query(request: Request, known: Collection[str]) -> None:
+    """Raise InputError for a parameter after the question mark that is none of `known`."""
+    for name in request.query_params:
         if name not in known:
             raise InputError(
                 f"unknown parameter '{name[:60]}'{did_you_mean(name[:60], known)}; "
                 f"there are: {', '.join(known)}",
                 param=name[:60],
             )
-    return Cursor(_limit(query.get("limit")), query.get("after"))
 
 
 def listed(shown: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:

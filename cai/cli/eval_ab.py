@@ -15,6 +15,7 @@ from cai.cli.eval_common import Bars, check_ranges, kept
 from cai.cli.output import print_json, print_table, print_text, say
 from cai.cli.server_client import KEY_VARIABLE
 from cai.cli.stoppable import run_stoppable
+from cai.engine.open import pinned
 from cai.errors import ConfigError, ConflictError
 from cai.evaluate.ab import (
     ABTest,
@@ -27,6 +28,7 @@ from cai.evaluate.ab import (
     recommend,
 )
 from cai.evaluate.ab_judge import Wins, judge_arms
+from cai.evaluate.policy_eval import Progress
 from cai.evaluate.results import EvalResult, PolicyRef, check_id, new_id, now, save
 from cai.policy.assignment import LIVE
 from cai.registry import choices
@@ -65,7 +67,9 @@ def command(
     constitution: Annotated[
         str, typer.Option("-c", "--constitution", help="What the judge goes by.")
     ] = "harmless",
-    limit: Annotated[int, typer.Option(help="Most prompts that the judge is asked on.")] = 200,
+    limit: Annotated[
+        int, typer.Option(help="Most prompts that the judge is asked on: the first.")
+    ] = 200,
     seed: Annotated[int, typer.Option(help="Decides the judge's draws of principles.")] = 0,
     promote: Annotated[
         bool, typer.Option("--promote", help="Make the arm live if the test says so.")
@@ -123,6 +127,8 @@ def command(
         print_json({**kept(path, settings.home), "acted": acted})
         return
     _print(test, advice, acted)
+    if wins is not None and len(wins.values) + wins.no_verdict >= limit:
+        say(f"the judge was asked on the first {limit} prompts; for more, raise --limit")
     say(f"kept in {path}; see it with: cai eval show {result.id}")
 
 
@@ -169,19 +175,21 @@ def _judge(
     """Where a server runs, it answers for the arms; else each policy's own engine does."""
     base = settings.url and settings.url.rstrip("/").removesuffix("/v1")
     addresses = {arm: f"{base}/v1#{arm}" if base else f"policy:{arm}" for arm in arms}
-    with ExitStack() as bars:
-        return run_stoppable(
-            judge_arms(
-                traffic.records,
-                arms,
-                addresses,
-                settings.judge or settings.engine,
-                open_store().get(constitution),
-                limit=limit,
-                seed=seed,
-                progress=Bars(bars).progress,
-            )
+
+    async def run(progress: Progress) -> Wins:
+        return await judge_arms(
+            traffic.records,
+            arms,
+            {arm: await pinned(address) for arm, address in addresses.items()},
+            await pinned(settings.judge or settings.engine),
+            open_store().get(constitution),
+            limit=limit,
+            seed=seed,
+            progress=progress,
         )
+
+    with ExitStack() as bars:
+        return run_stoppable(run(Bars(bars).progress))
 
 
 def _result(

@@ -13,14 +13,22 @@ from cai.cli.constitution_common import Json, open_store
 from cai.cli.eval_common import Bars, check_ranges, kept
 from cai.cli.output import print_json, print_table, print_text, say
 from cai.cli.stoppable import run_stoppable
-from cai.errors import ConfigError
+from cai.errors import ConfigError, DataError
 from cai.evaluate.arena import ArenaConfig, rate_players
 from cai.evaluate.arena_data import Game, read_games
 from cai.evaluate.arena_play import ArenaPlan, Played, play_arena
 from cai.evaluate.arena_records import Arena
 from cai.evaluate.arena_schedule import ScheduleConfig
 from cai.evaluate.impact_pairs import read_prompts
-from cai.evaluate.results import EvalResult, PolicyRef, check_id, new_id, now, save
+from cai.evaluate.results import (
+    EvalResult,
+    PolicyRef,
+    check_id,
+    new_id,
+    now,
+    save,
+    save_lines,
+)
 from cai.files import digest_file
 from cai.settings import load_settings
 
@@ -78,7 +86,8 @@ def command(
         limit=(limit, 1, 1_000_000),
     )
     config = ArenaConfig(min_games=min_games, bootstrap=bootstrap, seed=seed)
-    played = None
+    id = out or new_id("arena")
+    played, answers = None, list[dict[str, Any]]()
     if data is not None:
         games = read_games(data, known=policies or ())
     else:
@@ -95,20 +104,38 @@ def command(
             seed=seed,
         )
         played = _play(plan)
-        games = list(played.games)
-    found = rate_players(games, config)
-    result = _result(found, config, games, played, data, out)
-    path = save(settings.home, result, _files(games, played))
+        games, answers = list(played.games), played.lines(plan)
+    files = _files(games, answers)
+    if played is None:
+        found = rate_players(games, config)
+    else:
+        folder, _ = save_lines(settings.home, id, files)
+        found = _rated(games, config, folder)
+    result = _result(found, config, games, played, data, id)
+    path = save(settings.home, result, files)
     if as_json:
         print_json(kept(path, settings.home))
         return
     _print(found, played)
     say(f"kept in {path}; see it with: cai eval show {result.id}")
+    if played is not None:
+        say(f"people can decide as well: cai review import {path}")
 
 
 def _play(plan: ArenaPlan) -> Played:
     with ExitStack() as bars:
         return run_stoppable(play_arena(plan, progress=Bars(bars).progress))
+
+
+def _rated(games: list[Game], config: ArenaConfig, folder: Path) -> Arena:
+    """The ratings of games that were played; where there are none, where the games are kept."""
+    try:
+        return rate_players(games, config)
+    except DataError as exc:
+        raise DataError(
+            f"{exc.message}; the games and answers are kept in {folder}, the games to be rated "
+            f"with: cai eval arena --data {folder / 'verdicts.jsonl'}"
+        ) from exc
 
 
 def _result(
@@ -117,7 +144,7 @@ def _result(
     games: list[Game],
     played: Played | None,
     data: Path | None,
-    id: str | None,
+    id: str,
 ) -> EvalResult:
     names = dict.fromkeys(name for game in games for name in (game.a, game.b))
     refs = tuple(PolicyRef(ref=name, model=name) for name in names)
@@ -129,7 +156,7 @@ def _result(
         settings |= {"data": data.name, "data_digest": digest_file(data)}
         figures["sources"] = dict(sorted(Counter(game.source for game in games).items()))
     return EvalResult(
-        id=id or new_id("arena"),
+        id=id,
         kind="arena",
         created_at=now(),
         policies=refs if played is None else played.policies,
@@ -140,15 +167,9 @@ def _result(
     )
 
 
-def _files(games: list[Game], played: Played | None) -> dict[str, list[dict[str, Any]]]:
+def _files(games: list[Game], answers: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     files = {"verdicts.jsonl": [game.as_dict() for game in games]}
-    if played is not None:
-        files["answers.jsonl"] = [
-            {"policy": policy, "prompt": at, "answer": text}
-            for policy, texts in played.answers.items()
-            for at, text in enumerate(texts)
-        ]
-    return files
+    return {**files, "answers.jsonl": answers} if answers else files
 
 
 def _print(found: Arena, played: Played | None) -> None:

@@ -12,10 +12,19 @@ from cai.cli.constitution_common import Json
 from cai.cli.output import print_json, print_table, say
 from cai.cli.server_client import KEY_VARIABLE, ServerClient
 from cai.cli.stoppable import stopping_on_sigterm
-from cai.errors import CaiError, ConfigError, NotFoundError
+from cai.errors import CaiError, ConfigError, DataError, NotFoundError
 from cai.evaluate import bench
 from cai.evaluate.lm_eval import Asked, find_program, run
-from cai.evaluate.results import EvalResult, PolicyRef, check_id, load, new_id, now, save
+from cai.evaluate.results import (
+    EvalResult,
+    PolicyRef,
+    check_id,
+    load,
+    new_id,
+    now,
+    save,
+    save_lines,
+)
 from cai.policy.address import folder_of
 from cai.registry import choices
 from cai.settings import load_settings
@@ -67,12 +76,13 @@ def command(
         raise ConfigError(f"--include-path: no folder at {include_path}", param="include_path")
     program = find_program(settings.lm_eval)
     with ServerClient(settings.url) as server:
-        served = _served(server.get("/v1/models"), policy)
+        models = server.get("/v1/models")
+        served = _served(models, policy)
         address = server.url
     asked = Asked(
         tasks=tuple(tasks),
         url=address,
-        model=served["id"],
+        model=_own_name(models, served),
         tokenizer=tokenizer or _tokenizer(policy, served),
         max_length=served.get("max_model_len") or Asked._field_defaults["max_length"],
         limit=limit,
@@ -85,17 +95,37 @@ def command(
     base = None if compare is None else bench.find_base(settings.home, compare, result)
     with stopping_on_sigterm():
         raw = run(program, asked, api_key=os.environ.get(KEY_VARIABLE))
-    figures = bench.figures(raw)
-    result = result.model_copy(update={"figures": figures})
-    if base is not None:
-        more = {"compared": bench.compared(result, base)}
-        result = result.model_copy(update={"figures": {**figures, **more}})
-    result = load(save(settings.home, result, {"harness.jsonl": [raw]}), settings.home)
+    result = _kept(settings.home, result, raw, base)
     if as_json:
         print_json(result.model_dump(mode="json"))
-        return
-    _print(result)
-    say(f"kept; see it with: cai eval show {result.id}")
+    else:
+        _print(result)
+        say(f"kept; see it with: cai eval show {result.id}")
+    bench.check_figures(result.figures)
+    if base is not None and "compared" not in result.figures:
+        raise DataError(
+            f"'{base.id}' has another version of a task than was measured now, so nothing is "
+            f"compared; measure {base.policies[0].ref} anew",
+            param="compare",
+        )
+
+
+def _kept(
+    home: Path, result: EvalResult, raw: dict[str, Any], base: EvalResult | None
+) -> EvalResult:
+    """The record with its figures, and the harness's own results beside it."""
+    figures = bench.figures(raw)
+    files = {"harness.jsonl": [bench.finite(raw)]}
+    if not figures["tasks"]:
+        folder, _ = save_lines(home, result.id, files)
+        say(f"the harness's own results are kept in {folder}")
+        bench.check_figures(figures)
+    settings = {**result.settings, "versions": raw.get("versions", {})}
+    result = result.model_copy(update={"figures": figures, "settings": settings})
+    if base is not None and bench.is_same_measure(base, result):
+        more = {"compared": bench.compared(result, base)}
+        result = result.model_copy(update={"figures": {**figures, **more}})
+    return load(save(home, result, files), home)
 
 
 def _served(models: Any, policy: str) -> dict[str, Any]:
@@ -108,6 +138,12 @@ def _served(models: Any, policy: str) -> dict[str, Any]:
     raise NotFoundError(
         f"the server serves no policy '{policy[:100]}'{choices(policy, known)}", param="policy"
     )
+
+
+def _own_name(models: Any, served: dict[str, Any]) -> str:
+    """What the harness asks for: the policy itself, since `live` may be shared out by a split."""
+    policy = served.get("cai", {}).get("policy")
+    return str(policy if policy in [one["id"] for one in models["data"]] else served["id"])
 
 
 def _tokenizer(policy: str, served: dict[str, Any]) -> str:
@@ -141,6 +177,7 @@ def _result(id: str, policy: str, served: dict[str, Any], asked: Asked) -> EvalR
             "num_fewshot": asked.num_fewshot,
             "seed": asked.seed,
             "max_length": asked.max_length,
+            "include_path": asked.include_path and str(asked.include_path.resolve()),
         },
     )
 

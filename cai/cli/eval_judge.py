@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cai.cli.constitution_common import EngineAddress, EngineArgs, Json, open_store, with_engine
-from cai.cli.eval_common import kept
+from cai.cli.eval_common import check_ranges, kept
 from cai.cli.output import print_json, print_table, print_text, progress, say
 from cai.cli.stoppable import run_stoppable
 from cai.engine.base import Engine
@@ -23,8 +23,10 @@ from cai.evaluate.judge_eval import (
 )
 from cai.evaluate.judge_published import judgebench_figures
 from cai.evaluate.judge_rewards import open_reward
-from cai.evaluate.results import check_id, save
+from cai.evaluate.results import EvalResult, check_id, new_id, now, save
+from cai.files import digest_file
 from cai.settings import Settings, load_settings
+from cai.stats.intervals import rate_of
 
 _RATES = {
     "accuracy": "accuracy (none counts as wrong, a tie as half)",
@@ -69,12 +71,18 @@ def command(
     """
     if sum((engine is not None, reward is not None, stored)) > 1:
         raise ConfigError("give one of --engine, --reward and --stored", param="engine")
-    if stored:
-        _print_stored(data, as_json=as_json)
-        return
     settings = load_settings({"judge": engine})
     if out is not None:
         check_id(settings.home, out)
+    if stored:
+        result = _stored(data, format, limit, out)
+        path = save(settings.home, result)
+        if as_json:
+            print_json(kept(path, settings.home))
+            return
+        _print_judgebench(result.figures["judgebench"])
+        say(f"kept in {path}; see it with: cai eval show {result.id}")
+        return
     known = read_known(data, format=format, limit=limit)
     if reward is not None:
         found = _by_reward(reward, known, settings)
@@ -127,12 +135,29 @@ def _by_reward(ref: str, known: Known, settings: Settings) -> JudgeEvaluation:
     return run_stoppable(run())
 
 
-def _print_stored(data: Path, *, as_json: bool) -> None:
-    figures = judgebench_figures(read_judgments(data))
-    if as_json:
-        print_json(figures)
-        return
-    _print_judgebench(figures)
+def _stored(data: Path, format: str, limit: int | None, id: str | None) -> EvalResult:
+    """The record of verdicts that JudgeBench's own program wrote."""
+    if format not in ("auto", "judgebench"):
+        raise ConfigError(
+            f"--stored reads JudgeBench's outputs; leave --format {format[:40]} out", param="format"
+        )
+    check_ranges(limit=(limit, 1, 1_000_000))
+    judgments = read_judgments(data)[:limit]
+    found = judgebench_figures(judgments)
+    rate = rate_of(found["overall"]["correct"], len(judgments))
+    assert rate is not None, "a file without a pair is refused"
+    return EvalResult(
+        id=id or new_id("judge"),
+        kind="judge",
+        created_at=now(),
+        settings={"data": data.name, "data_digest": digest_file(data), "limit": limit},
+        figures={
+            "format": "judgebench",
+            "pairs": len(judgments),
+            "correct": rate.as_dict(),
+            "judgebench": found,
+        },
+    )
 
 
 def _print(figures: Mapping[str, Any]) -> None:
@@ -188,10 +213,11 @@ def _print_published(figures: Mapping[str, Any]) -> None:
 
 def _print_judgebench(figures: Mapping[str, Any]) -> None:
     counts = ("correct", "incorrect", "tie", "inconsistent", "nulls")
+    shown = [count for count in counts if count in figures["overall"]]
     print_table(
-        ("JudgeBench", "score", "n", *counts),
+        ("JudgeBench", "score", "n", *shown),
         [
-            (name, f"{one['score']:.2f}", one["n"], *(one[count] for count in counts))
+            (name, f"{one['score']:.2f}", one["n"], *(one[count] for count in shown))
             for name, one in figures.items()
         ],
     )

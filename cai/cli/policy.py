@@ -15,6 +15,7 @@ from cai.cli.policy_show import details, lines
 from cai.cli.policy_verify import Verdict, check
 from cai.cli.server_client import KEY_VARIABLE, ServerClient
 from cai.db import open_database
+from cai.evaluate.results import results_of
 from cai.policy.records import STATES, PolicyRecord, State, parse_state
 from cai.policy.registry import PolicyRegistry
 from cai.policy.resolve import resolve_policy
@@ -62,14 +63,16 @@ def list_(
 
 @app.command()
 def show(ref: Ref, as_json: Json = False) -> None:
-    """Show a policy: what became of it, and its way back to data, constitutions and parents."""
-    with _registry() as registry:
+    """Show a policy: what became of it, its results, its data, constitutions and parents."""
+    settings = load_settings()
+    with _registry(settings) as registry:
         record = registry.get(ref)
         events, lineage = registry.events(record.id), registry.lineage(record.id)
+    results = results_of(settings.home, record.digest)
     if as_json:
-        print_json(details(record, events, lineage))
+        print_json(details(record, events, lineage, results))
     else:
-        print_text("\n".join(lines(record, events, lineage)))
+        print_text("\n".join(lines(record, events, lineage, results)))
 
 
 @app.command()

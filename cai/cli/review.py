@@ -59,10 +59,14 @@ def import_(
     seed: Annotated[int, typer.Option(min=0, help="Decides that draw.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Put pairs of answers, or single answers, into the queue; what is there stays as it is."""
+    """Put pairs of answers, or single answers, into the queue; what is there stays as it is.
+
+    The lines that export writes come back with what was decided.
+    """
     if as_ not in _KINDS:
         raise ConfigError(f"--as: no kind '{as_}'{choices(as_, _KINDS)}", param="as")
-    how = {"actor": _user(), "target": target, "random_share": random_share, "seed": seed}
+    how: dict[str, Any] = {"target": target, "random_share": random_share, "seed": seed}
+    how |= {"actor": _user(), "with_decisions": True}
     with _queue() as queue:
         told = {
             str(path): import_file(queue, path, kind=_KINDS[as_], source=str(path), **how)

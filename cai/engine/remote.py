@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -76,7 +77,7 @@ class RemoteEngine:
         base, _, model = address.partition("#")
         caller = Caller(
             base,
-            api_key=(api_key or os.environ.get("OPENAI_API_KEY", "")).strip() or None,
+            api_key=_key(api_key),
             max_concurrency=max_concurrency,
             max_attempts=max_attempts,
             timeout_s=timeout_s,
@@ -85,7 +86,7 @@ class RemoteEngine:
         try:
             entry = await _find_model(caller, model)
             chosen = str(entry["id"])
-            internal = await _internal_identity(caller, f"{caller.base}#{chosen}")
+            internal = await _internal_identity(caller, chosen)
         except BaseException:
             await caller.aclose()
             raise
@@ -197,6 +198,34 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Mapping[str, A
             yield wire.read_event(data)
 
 
+async def policy_address(
+    address: str, *, transport: httpx2.AsyncBaseTransport | None = None
+) -> str:
+    """The address of the policy that our own server's `live` stands for now; any other as given.
+
+    Raises as `RemoteEngine.connect`.
+    """
+    base, _, model = address.partition("#")
+    caller = Caller(
+        base,
+        api_key=_key(None),
+        max_concurrency=1,
+        max_attempts=1,
+        timeout_s=_CHECK_TIMEOUT_S,
+        transport=transport,
+    )
+    try:
+        entry = await _find_model(caller, model)
+    finally:
+        await caller.aclose()
+    policy = wire.policy_of(entry)
+    return address if policy is None else f"{base}#{policy}"
+
+
+def _key(given: str | None) -> str | None:
+    return (given or os.environ.get("OPENAI_API_KEY", "")).strip() or None
+
+
 async def _find_model(caller: Caller, model: str) -> Mapping[str, Any]:
     try:
         entries = wire.model_entries(await caller.get("models"), caller.base)
@@ -212,14 +241,15 @@ async def _find_model(caller: Caller, model: str) -> Mapping[str, Any]:
     return by_name[chosen]
 
 
-async def _internal_identity(caller: Caller, address: str) -> EngineIdentity | None:
-    """Our own server's identity where the key opens it; None for any other server.
+async def _internal_identity(caller: Caller, model: str) -> EngineIdentity | None:
+    """Of a model of our own server, where the key opens it; None for any other server.
 
     A server that is away just now is neither: taken for another, its run could not be resumed.
     """
     try:
-        found = await caller.get("../internal/identity", timeout_s=_CHECK_TIMEOUT_S)
-        return wire.identity_from(found, address)
+        path = f"../internal/identity?model={quote(model, safe='')}"
+        found = await caller.get(path, timeout_s=_CHECK_TIMEOUT_S)
+        return wire.identity_from(found, f"{caller.base}#{model}")
     except (EngineDeadError, EngineTimeoutError, OverloadedError):
         raise
     except CaiError:

@@ -205,6 +205,13 @@ def model_entries(answer: Any, address: str) -> list[Mapping[str, Any]]:
         raise EngineError(f"{address}/models is not an OpenAI-compatible list of models") from exc
 
 
+def policy_of(entry: Mapping[str, Any]) -> str | None:
+    """The policy that an entry of our own server's models stands for."""
+    extension = entry.get("cai")
+    policy = extension.get("policy") if isinstance(extension, Mapping) else None
+    return policy if isinstance(policy, str) and policy else None
+
+
 def identity_from(value: Any, address: str) -> EngineIdentity:
     """Our own server's identity, under the address it was reached at."""
     with _shape():

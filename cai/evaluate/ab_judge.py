@@ -1,7 +1,8 @@
 """A judge between two arms: recorded answers of live traffic against the other arm's own.
 
 A prompt was answered by one arm, so the other is asked now, at temperature 1. Each prompt gives one
-probability that b's answer is better. Start from `judge_arms`.
+probability that b's answer is better. A later look asks the same of what it had before, since the
+test counts every verdict once, in its order. Start from `judge_arms`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from cai.errors import ContextLengthError, JudgeError
 from cai.evaluate.ab import Arms, once_per_user
 from cai.evaluate.policy_eval import Opening, Progress, judge_ref, opened
 from cai.evaluate.results import JudgeRef
+from cai.evaluate.suite_answers import seed_of
 from cai.feedback.asking import gather
 from cai.feedback.judge import Judge
 from cai.types import ChatPrompt, Conversation, Sampling, conversation
@@ -54,12 +56,14 @@ async def judge_arms(
     open_at: Opening = opened,
     progress: Progress | None = None,
 ) -> Wins:
-    """Compare the arms on the last `limit` prompts that users of either gave feedback on.
+    """Compare the arms on the first `limit` prompts that users of either gave feedback on.
 
-    `addresses` has the engine of each arm. Engine errors pass through.
+    The first, so that more feedback only adds verdicts, where engines honour seeds; a window that
+    moved would make the test begin anew at each look. `addresses` has the engine of each arm.
+    Engine errors pass through.
     """
     progress = progress or Progress()
-    told = once_per_user(records, arms, "judge")[0][-limit:]
+    told = once_per_user(records, arms, "judge")[0][:limit]
     pairs = [
         Answered(one.id, conversation(one.messages), {str(one.arm): one.response}) for one in told
     ]
@@ -85,16 +89,16 @@ async def judge_arms(
 async def _answer(
     pairs: Sequence[Answered], engine: Engine, seed: int, on_done: Callable[[], None]
 ) -> list[str | None]:
-    async def one(number: int, pair: Answered) -> str | None:
+    async def one(pair: Answered) -> str | None:
         try:
-            sampling = Sampling(max_tokens=MAX_TOKENS, seed=seed + number)
+            sampling = Sampling(max_tokens=MAX_TOKENS, seed=seed_of(seed, pair.id))
             return (await engine.generate(ChatPrompt(pair.prompt), sampling)).text.strip()
         except ContextLengthError:
             return None
         finally:
             on_done()
 
-    return await gather([one(number, pair) for number, pair in enumerate(pairs)])
+    return await gather([one(pair) for pair in pairs])
 
 
 async def _compare(

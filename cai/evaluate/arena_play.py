@@ -7,15 +7,18 @@ same answer twice is a tie that needs no judge. Start from `play_arena`.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 from cai.constitution.schema import Constitution
 from cai.dataset.prompts import PromptRow
 from cai.engine.base import Engine
+from cai.engine.open import pinned
 from cai.errors import ConfigError, ContextLengthError, JudgeError
 from cai.evaluate.arena_data import Game
 from cai.evaluate.arena_schedule import Match, Schedule, ScheduleConfig
@@ -26,7 +29,7 @@ from cai.evaluate.results import JudgeRef, PolicyRef
 from cai.feedback.asking import gather
 from cai.feedback.config import JudgeConfig
 from cai.feedback.judge import Judge
-from cai.types import ChatPrompt, Sampling
+from cai.types import ChatPrompt, Conversation, Message, Sampling
 
 _TIES = frozenset({"identical", "tie"})
 Texts = list[str | None]
@@ -48,7 +51,7 @@ class ArenaPlan:
     concurrency: int = 64
 
     def check(self) -> None:
-        """Raise ConfigError or NotFoundError for what cannot be played."""
+        """Raise ConfigError or NotFoundError for what cannot be played, or not be rated."""
         if len(set(self.policies)) < 2 or len(set(self.policies)) < len(self.policies):
             raise ConfigError(
                 f"an arena needs two policies or more, each named once; given: "
@@ -58,6 +61,29 @@ class ArenaPlan:
         for ref in self.policies:
             check_policy(ref)
         check_principles(self.constitution, self.principles)
+        self._check_budget()
+
+    @cached_property
+    def prompt_ids(self) -> Sequence[str | int]:
+        """The prompts' own ids, where each has one that is no other's; else those made of them."""
+        own = [row.source_id for row in self.prompts]
+        named = [id for id in own if id is not None]
+        if len(named) == len({str(id) for id in named}) == len(own):
+            return named
+        return [row.input_id for row in self.prompts]
+
+    def _check_budget(self) -> None:
+        """Nobody is asked where no two policies could have enough games."""
+        num_policies, num_prompts = len(self.policies), len(self.prompts)
+        budget = self.schedule.budget(math.comb(num_policies, 2) * num_prompts)
+        least_policies, least_games = self.schedule.fewest(num_prompts)
+        if num_policies < least_policies or budget < least_games:
+            raise ConfigError(
+                f"{num_policies} policies on {num_prompts} prompts have at most {budget} "
+                f"comparisons here, and none could have the {self.schedule.min_games} games from "
+                "which it is rated; take more prompts, raise --share, or lower --min-games",
+                param="prompts",
+            )
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,19 @@ class Played:
     num_asked: int
     num_round_robin: int
     answers: Mapping[str, Texts]
+
+    def lines(self, plan: ArenaPlan) -> list[dict[str, Any]]:
+        """A line for each answer: who gave it, to what, under the id that games call the prompt."""
+        return [
+            {
+                "policy": policy,
+                "prompt": plan.prompt_ids[at],
+                "messages": [one.as_dict() for one in _conversed(row, text)],
+                "answers": [] if text is None else [text],
+            }
+            for policy, texts in self.answers.items()
+            for at, (row, text) in enumerate(zip(plan.prompts, texts, strict=True))
+        ]
 
     def comparisons(self) -> dict[str, Any]:
         """How many were made, and of how many."""
@@ -98,7 +137,7 @@ async def play_arena(
     for ref in plan.policies:
         progress.begin(f"asking {ref}", len(plan.prompts))
         with naming(ref):
-            async with open_at(address_of(ref)) as engine:
+            async with open_at(await pinned(address_of(ref))) as engine:
                 answers[ref] = await answer_prompts(engine, plan, on_answer=progress.done)
                 identity = engine.identity()
         refs.append(PolicyRef(ref=ref, digest=identity.digest, model=identity.model))
@@ -107,7 +146,7 @@ async def play_arena(
     )
     if not schedule.num_round_robin:
         raise ConfigError("no prompt was answered by two policies: see their context lengths")
-    async with open_at(plan.judge) as engine:
+    async with open_at(await pinned(plan.judge)) as engine:
         progress.begin("comparing", schedule.budget)
         games, no_verdict = await _compare_all(engine, plan, answers, schedule, progress.done)
         judge = judge_ref(plan.judge, engine, plan.constitution)
@@ -190,10 +229,9 @@ async def _compare(
 
 
 def _game(plan: ArenaPlan, answers: Mapping[str, Texts], match: Match, result: float) -> Game:
-    row = plan.prompts[match.prompt]
     first, second = _texts(plan, answers, match)
     return Game(
-        prompt_id=row.source_id if row.source_id is not None else row.input_id,
+        prompt_id=plan.prompt_ids[match.prompt],
         a=plan.policies[match.i],
         b=plan.policies[match.j],
         p_a=result,
@@ -201,6 +239,11 @@ def _game(plan: ArenaPlan, answers: Mapping[str, Texts], match: Match, result: f
         len_b=len(second),
         source="judge",
     )
+
+
+def _conversed(row: PromptRow, answer: str | None) -> Conversation:
+    """A prompt with its answer, where there is one."""
+    return row.messages if answer is None else (*row.messages, Message("assistant", answer))
 
 
 def _texts(plan: ArenaPlan, answers: Mapping[str, Texts], match: Match) -> tuple[str, str]:

@@ -39,6 +39,19 @@ class ScheduleConfig(BaseModel):
     batch: int = Field(default=16, ge=1, le=1024)
     """Comparisons asked at one time, before the ratings are looked at again."""
 
+    def budget(self, num_round_robin: int) -> int:
+        """Most comparisons, of so many in a full round robin."""
+        return math.ceil(self.share * num_round_robin)
+
+    def fewest(self, num_prompts: int) -> tuple[int, int]:
+        """Policies and comparisons without which none has `min_games`: on so many prompts.
+
+        >>> ScheduleConfig(min_games=10).fewest(20), ScheduleConfig(min_games=10).fewest(5)
+        ((2, 10), (3, 15))
+        """
+        num_players = max(2, math.ceil(self.min_games / max(1, num_prompts)) + 1)
+        return num_players, math.ceil(num_players * self.min_games / 2)
+
 
 class Match(NamedTuple):
     """Two policies by number, and the number of the prompt on which they meet."""
@@ -70,7 +83,7 @@ class Schedule:
     @property
     def budget(self) -> int:
         """Most comparisons."""
-        return math.ceil(self.config.share * self.num_round_robin)
+        return self.config.budget(self.num_round_robin)
 
     def record(self, i: int, j: int, p: float) -> None:
         """Take in a result: the probability that i's answer is the better one."""

@@ -102,8 +102,15 @@ class _Page:
         }
 
     def suite(self, suite: Json) -> list[Row]:
-        """A bar for each run and policy, and for the oracle where it looked."""
+        """A bar for each run and policy that has a rate, and for the oracle where it looked."""
         return interval_rows(self._suite_rows(suite), span=(0.0, 1.0))
+
+    def gaps(self, row: Json) -> str:
+        """What was not measured of a policy, and its answers that are empty or cut off."""
+        counts = {"empty": row.get("empty"), "cut off": row.get("cut")}
+        missing = row.get("not_measured", {}).items()
+        told = [f"{n:,} not measured ({why.replace('-', ' ')})" for why, n in missing]
+        return ", ".join([*told, *(f"{n:,} {name}" for name, n in counts.items() if n)])
 
     def arena(self, arena: Json) -> list[Row]:
         """A bar for each player."""
@@ -157,6 +164,8 @@ class _Page:
 
     def _suite_rows(self, suite: Json) -> Iterator[tuple[str, Json, str, int, About]]:
         for row in suite["rows"]:
+            if "rate" not in row:
+                continue
             policy, about = row["policy"], self._about(row["run"], row["policy"], suite["name"])
             yield policy, row["rate"], figure_text(row["rate"]), self._colour(policy), about
             if "oracle" in row:

@@ -48,15 +48,19 @@ def figures_of(result: EvalResult) -> list[Measured]:
 def changes(result: EvalResult, baseline: EvalResult) -> list[dict[str, Any]]:
     """The figures of a result that the baseline has too, with the difference and its interval.
 
-    Policies are matched by name; where the baseline has only one, it stands for all. The interval
+    Policies are matched by name; where the baseline has only one, it stands for all. Suites are
+    matched by content: one of the same name with other prompts or checks is another. The interval
     combines both (Zou and Donner 2008, Statist. Med. 27:1693: each bound by the distances of the
     estimates to theirs; for rates it is Newcombe's). `changed` says that it leaves out 0.
     """
     before = {(one.metric, one.series): one.figure for one in figures_of(baseline)}
     names = {series for _, series in before}
     only = next(iter(names)) if len(names) == 1 else None
+    others = _other_suites(result, baseline)
     found = []
     for one in figures_of(result):
+        if result.kind == "policy" and one.metric.split(" / ")[0] in others:
+            continue
         series = one.series if (one.metric, one.series) in before else only
         then = None if series is None else before.get((one.metric, series))
         if then is None or ("rate" in then) != ("rate" in one.figure):
@@ -73,6 +77,14 @@ def changes(result: EvalResult, baseline: EvalResult) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _other_suites(one: EvalResult, other: EvalResult) -> set[str]:
+    """Names under which two results have suites of different content."""
+    digests = {suite.name: suite.digest for suite in other.suites}
+    return {
+        suite.name for suite in one.suites if digests.get(suite.name, suite.digest) != suite.digest
+    }
 
 
 def difference(now: Figure, then: Figure) -> dict[str, Any]:

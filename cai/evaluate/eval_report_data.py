@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cai.errors import ConfigError
 from cai.evaluate import eval_report_runs as runs
-from cai.evaluate.bench import compared
+from cai.evaluate.bench import compared, is_same_measure
 from cai.evaluate.eval_report_compare import (
     changes,
     figures_of,
@@ -29,6 +29,8 @@ MAX_REVISED: Final = 4
 """Of each dataset run."""
 
 _DRAWN = ("policy", "judge", "arena", "bench")
+_GAPS = ("not_measured", "empty", "cut")
+"""What a suite's rate does not tell of the answers."""
 _ADVICE = ("action", "arm", "why")
 _COMPARED = ("suites", "judges", "arenas", "benchmarks", "others", "transcripts")
 Json = dict[str, Any]
@@ -78,6 +80,7 @@ def _changes(results: Sequence[KeptResult], baseline: EvalResult) -> list[Json]:
         change
         for one in results
         if one.result.id != baseline.id and one.result.kind == baseline.kind
+        if one.result.kind != "bench" or _is_alike(one.result, baseline)
         for change in changes(one.result, baseline)
     ]
 
@@ -158,24 +161,30 @@ def _suites(results: Sequence[KeptResult]) -> list[Json]:
             suite["used_for"] = sorted({*suite["used_for"], *used_for})
             suite["rows"] += _suite_rows(kept.result.id, told)
             suite["pairs"] += [{"run": kept.result.id, **pair} for pair in told.get("pairs", [])]
-    told_apart = sorted(found.values(), key=lambda one: bool(one["used_for"]))
-    return [{**one, "is_held_out": not one["used_for"]} for one in told_apart if one["rows"]]
+    shown = [{**one, "is_held_out": _is_held_out(one)} for one in found.values() if one["rows"]]
+    return sorted(shown, key=lambda one: not one["is_held_out"])
+
+
+def _is_held_out(suite: Json) -> bool:
+    """Whether nothing decided by the suite, and no training saw prompts like its own."""
+    return not suite["used_for"] and suite["split"] != "train"
 
 
 def _suite_rows(run: str, told: Mapping[str, Any]) -> Iterator[Json]:
     for policy, measured in told.get("policies", {}).items():
         rate = read_figure(measured.get("rate"))
-        if rate is None:
+        gaps = {name: n for name in _GAPS if (n := measured.get(name))}
+        if rate is None and not gaps:
             continue
         tags = {tag: read_figure(value) for tag, value in measured.get("tags", {}).items()}
         oracle = read_figure((measured.get("oracle") or {}).get("rate"))
         yield {
             "run": run,
             "policy": policy,
-            "rate": rate,
+            **({"rate": rate} if rate else {}),
             "tags": {tag: value for tag, value in tags.items() if value is not None},
             **({"oracle": oracle} if oracle else {}),
-            **({"not_measured": n} if (n := measured.get("not_measured")) else {}),
+            **gaps,
             "worst": told.get("worst", {}).get(policy, []),
         }
 
@@ -241,27 +250,33 @@ def _arena(result: EvalResult) -> Json:
 def _benchmarks(results: Sequence[KeptResult], baseline: KeptResult | None) -> list[Json]:
     """A row per task and metric: each policy's figure, and what training cost it against the base.
 
-    The base is the pinned baseline, else the oldest benchmark.
+    The base is the pinned baseline, else the oldest benchmark that asked the same in the same way.
     """
     found = [one.result for one in results if one.result.kind == "bench"]
-    if not found:
-        return []
-    is_pinned = baseline is not None and baseline.result.kind == "bench"
-    oldest = min(found, key=lambda one: (one.created_at, one.id))
-    base = baseline.result if baseline is not None and is_pinned else oldest
-    others = [one for one in found if one.id != base.id]
-    taxes = {one.id: compared(one, base)["tasks"] for one in others}
+    found.sort(key=lambda one: (one.created_at, one.id))
+    bases = found
+    if baseline is not None and baseline.result.kind == "bench":
+        bases = [baseline.result]
+        found.sort(key=lambda one: one.id != baseline.result.id)
     rows: dict[tuple[str, str], Json] = {}
-    for one in (base, *others):
+    for one in found:
+        base = next((base for base in bases if _is_alike(one, base)), None)
+        taxes = {} if base is None or base.id == one.id else compared(one, base)["tasks"]
         for task, metrics in one.figures.get("tasks", {}).items():
             for metric, value in metrics.items():
                 row = rows.setdefault((task, metric), {"task": task, "metric": metric})
                 cells = row.setdefault("cells", [])
                 policy = one.policies[0].ref if one.policies else one.id
                 cell = {"run": one.id, "policy": policy, "figure": read_figure(value)}
-                tax = taxes.get(one.id, {}).get(task, {}).get(metric)
-                cells.append({**cell, **({"tax": tax} if tax else {}), "is_base": one is base})
+                tax = taxes.get(task, {}).get(metric)
+                is_base = base is not None and base.id == one.id
+                cells.append({**cell, **({"tax": tax} if tax else {}), "is_base": is_base})
     return list(rows.values())
+
+
+def _is_alike(one: EvalResult, other: EvalResult) -> bool:
+    """Whether two benchmarks asked the same in the same way; the tasks of either may be more."""
+    return one.id == other.id or is_same_measure(one, other) or is_same_measure(other, one)
 
 
 def _other(result: EvalResult) -> Json:

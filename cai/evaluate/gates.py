@@ -70,17 +70,21 @@ async def measure(engine: Engine, *, num_each: int, seed: int = 1) -> dict[str, 
 
 
 async def measure_suites(engine: Engine, names: Sequence[str]) -> dict[str, Any]:
-    """The rate of each suite's fault in one answer to each prompt, at temperature 1."""
+    """The rate of each suite's fault in one answer to each prompt, at temperature 1.
+
+    A suite with an answer that could not be measured, as an empty one, has no rate: a policy that
+    mostly says nothing must not pass by the little that it says.
+    """
     ready = [find_suite(name).ready() for name in names]
     answers = await answer_suites(engine, "candidate", ready, AskConfig())
     scored = await Scorer().score(answers)
-    rates = {
-        name: fault_rate(
-            [one for one in scored if one.answered.suite == name and one.outcome != "not-measured"]
-        )
-        for name in names
-    }
-    return {name: rate for name, rate in rates.items() if rate is not None}
+    rates = {}
+    for name in names:
+        lines = [one for one in scored if one.answered.suite == name]
+        is_whole = all(one.outcome != "not-measured" for one in lines)
+        if is_whole and (rate := fault_rate(lines)) is not None:
+            rates[name] = rate
+    return rates
 
 
 def gate_suites() -> list[str]:

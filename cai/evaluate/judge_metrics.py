@@ -56,6 +56,9 @@ JUDGEBENCH_SOURCES: Final[Mapping[str, str]] = {
 """JudgeBench's categories, by how the `source` of their pairs begins."""
 
 
+_OF_TWO_ORDERS = ("all_correct", "all_incorrect", "some_correct", "inconsistent", "nulls")
+
+
 class Judged(NamedTuple):
     """A pair of JudgeBench's shape: its label, and the decisions as the judge gave them.
 
@@ -74,7 +77,8 @@ class JudgeBench(NamedTuple):
     is the label, -1 for each that is its opposite, 0 for others and for none. `all_correct`,
     `all_incorrect`, `some_correct`: how many of the two are the label. `inconsistent`: they differ
     once the second is turned back. `nulls`: one is missing. A pair without any decision is thus a
-    tie, all incorrect, and consistent.
+    tie, all incorrect, and consistent. Where no pair has a second decision these five say nothing,
+    and `has_orders` is false.
     """
 
     n: int
@@ -87,6 +91,7 @@ class JudgeBench(NamedTuple):
     inconsistent: int
     nulls: int
     correct_first_order: int
+    has_orders: bool = True
 
     @property
     def score(self) -> float:
@@ -99,9 +104,11 @@ class JudgeBench(NamedTuple):
         return 100 * self.correct_first_order / self.n
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON; what tells of two orders is absent where one was asked."""
         scores = {"score": round(self.score, 6), "single_score": round(self.single_score, 6)}
-        return {**scores, **self._asdict()}
+        left_out = ("has_orders", *(() if self.has_orders else _OF_TWO_ORDERS))
+        counts = {name: n for name, n in self._asdict().items() if name not in left_out}
+        return {**scores, **counts}
 
 
 class Ties(NamedTuple):
@@ -154,6 +161,7 @@ def judgebench(pairs: Iterable[Judged]) -> JudgeBench | None:
         inconsistent=sum(one != other for _, one, other in found),
         nulls=sum(one is None or other is None for _, one, other in found),
         correct_first_order=sum(one == label for label, one, _ in found),
+        has_orders=any(other is not None for _, _, other in found),
     )
 
 

@@ -47,8 +47,13 @@ def judgebench_figures(pairs: Sequence[tuple[str, Judged]]) -> Figures:
     groups = {"overall": [pair for _, pair in pairs]}
     for name, start in JUDGEBENCH_SOURCES.items():
         groups[name] = [pair for source, pair in pairs if source.startswith(start)]
+    has_orders = any(pair.second is not None for _, pair in pairs)
     found = {name: judgebench(ones) for name, ones in groups.items()}
-    return {name: one.as_dict() for name, one in found.items() if one is not None}
+    return {
+        name: one._replace(has_orders=has_orders).as_dict()
+        for name, one in found.items()
+        if one is not None
+    }
 
 
 def judged(verdict: Verdict) -> Judged:

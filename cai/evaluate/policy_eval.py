@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from cai.constitution.schema import Constitution
 from cai.engine.base import Engine
 from cai.engine.model_folder import digest_model_folder
-from cai.engine.open import SANDBOX_MODEL, open_engine
+from cai.engine.open import SANDBOX_MODEL, open_engine, pinned
 from cai.errors import CaiError, ConflictError
 from cai.evaluate.policy_plan import Plan, address_of
 from cai.evaluate.remembering import RememberingEngine
@@ -86,7 +86,7 @@ class PolicyEvaluation(NamedTuple):
 @asynccontextmanager
 async def opened(address: str) -> AsyncIterator[Engine]:
     """The engine at an address, closed in the end."""
-    engine = await open_engine(address)
+    engine = await open_engine(await pinned(address))
     try:
         yield engine
     finally:

@@ -217,6 +217,20 @@ def list_results(home: Path) -> list[EvalResult]:
     return sorted(found, key=lambda one: (one.created_at, one.id), reverse=True)
 
 
+def results_of(home: Path, digest: str) -> list[EvalResult]:
+    """Every kept result that measured the weights of this digest, the newest first.
+
+    A reward model is measured as a judge.
+    """
+    return [one for one in list_results(home) if digest in _measured(one)]
+
+
+def _measured(result: EvalResult) -> list[str | None]:
+    if result.kind == "judge":
+        return [None if result.judge is None else result.judge.digest]
+    return [policy.digest for policy in result.policies]
+
+
 def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> str:
     """Write JSON lines in place of what stood there; returns the digest of the file."""
     texts = (canonical_json(line) + "\n" for line in lines)

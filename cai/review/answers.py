@@ -1,7 +1,7 @@
 """An evaluation's `answers.jsonl` as items: two policies' answers to one prompt, or single ones.
 
-Pairs are made of answers whose conversations are the same up to the last turn. Holds the file's
-lines for pairs. Start from `of_evaluation`.
+Pairs are made of answers whose conversations are the same up to the last turn, with what the
+judge said of them. Holds the file's lines for pairs. Start from `of_evaluation`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import Any
 from cai.dataset.conversations import UnusableRow, check_text, read_messages
 from cai.dataset.importers.records import Skipped, iter_records
 from cai.review.records import ItemDraft, Kind, Turns, draft_pair
+from cai.review.verdicts import About, about, read_verdicts
 
 _ABOUT = ("suite", "prompt", "sample")
+_NEEDED = ("prompt", "policy", "messages", "answers")
 
 
 def is_evaluation(record: Any) -> bool:
-    """Whether a record is a line of an evaluation's answers."""
-    return isinstance(record, Mapping) and all(
-        name in record for name in (*_ABOUT, "policy", "messages", "answers")
-    )
+    """Whether a record is a line of an evaluation's answers, or of an arena's."""
+    return isinstance(record, Mapping) and all(name in record for name in _NEEDED)
 
 
 def of_evaluation(file: Path, kind: Kind) -> Iterator[ItemDraft | Skipped]:
     """Pairs of policies, or each answer to be rated; lines without an answer are told."""
-    groups: dict[tuple[str, ...], list[ItemDraft]] = defaultdict(list)
+    verdicts = read_verdicts(file)
+    groups: dict[About, list[ItemDraft]] = defaultdict(list)
     for record in iter_records(file):
         if isinstance(record, Skipped):
             yield record
@@ -38,17 +39,20 @@ def of_evaluation(file: Path, kind: Kind) -> Iterator[ItemDraft | Skipped]:
         except UnusableRow as exc:
             yield Skipped(record.line, exc.reason, exc.detail)
             continue
+        key = about(record.value)
         if kind == "rating":
-            yield draft
+            said = verdicts.on_answer(key, str(draft.policies[0]))
+            yield draft.model_copy(update={"opinions": said})
         else:
-            groups[tuple(str(record.value[name]) for name in _ABOUT)].append(draft)
-    for drafts in groups.values():
+            groups[key].append(draft)
+    for key, drafts in groups.items():
         for one, other in combinations(drafts, 2):
             if one.prompt == other.prompt and one.answers != other.answers:
                 yield draft_pair(
                     one.prompt,
                     (one.answers[0], other.answers[0]),
                     policies=(one.policies[0], other.policies[0]),
+                    opinions=verdicts.on_pair(key, str(one.policies[0]), str(other.policies[0])),
                     origin=one.origin,
                 )
 
@@ -64,5 +68,5 @@ def _single(value: Mapping[str, Any]) -> ItemDraft:
         prompt=turns[:-1],
         answers=(turns[-1:],),
         policies=(str(value["policy"]),),
-        origin={name: value[name] for name in _ABOUT},
+        origin={name: value[name] for name in _ABOUT if name in value},
     )

@@ -18,11 +18,10 @@ from cai.dataset.export.annotated import (
 )
 from cai.dataset.preferences import answer_text
 from cai.files import digest_json
-from cai.review.records import Decision, Reviewed
+from cai.review.records import SHARES, Decision, Reviewed
 
 FORMAT: Final = 1
 
-_SHARES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 _DECIDED = {"item_id", "id"}
 
 
@@ -101,7 +100,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
 def _views(reviewed: Reviewed) -> list[tuple[str, str, float]]:
     """(kind, name, P(a)) of everyone; a rater's word counts over what a file said of theirs."""
     said = {(one.kind.replace("judge", "ai"), one.by): one.p_a for one in reviewed.item.opinions}
-    said |= {("human", rater): _SHARES[vote] for rater, vote in reviewed.votes.items()}
+    said |= {("human", rater): SHARES[vote] for rater, vote in reviewed.votes.items()}
     return [(kind, name, p_a) for (kind, name), p_a in said.items()]
 
 

@@ -2,7 +2,8 @@
 
 A verdict is a JSON line `{prompt, a, b, policy_a?, policy_b?, p_a? | winner?, judge? | rater?}`, a
 single answer `{prompt, response, policy?}`, with `messages` for `prompt` if need be; those of an
-evaluation give pairs of policies (`answers.py`). Start from `iter_drafts`.
+evaluation give pairs of policies (`answers.py`), and the queue's own export comes back as it was
+(`lines.py`). Start from `iter_drafts`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ from cai.dataset.importers.records import Record, Skipped, first_record, iter_re
 from cai.errors import DataError
 from cai.feedback.labels import read_pair
 from cai.review.answers import is_evaluation, of_evaluation
-from cai.review.records import ItemDraft, Kind, Opinion, Turns, draft_pair
-
-_WINNERS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+from cai.review.lines import is_review_line, of_review
+from cai.review.records import SHARES, ItemDraft, Kind, Opinion, Turns, draft_pair
 
 
 def iter_drafts(path: Path, *, kind: Kind = "pair") -> Iterator[ItemDraft | Skipped]:
@@ -33,6 +33,8 @@ def iter_drafts(path: Path, *, kind: Kind = "pair") -> Iterator[ItemDraft | Skip
     first = first_record(file)
     if is_evaluation(first):
         drafts = of_evaluation(file, kind)
+    elif is_review_line(first):
+        drafts = of_review(file)
     elif _is_verdict(first) or _is_single(first):
         drafts = _of_records(file)
     elif detect(first) is not None:
@@ -165,7 +167,7 @@ def _asked(value: Any) -> Any:
 
 
 def _verdict(value: Mapping[str, Any]) -> Iterable[Opinion]:
-    p_a = value.get("p_a", _WINNERS.get(str(value.get("winner"))))
+    p_a = value.get("p_a", SHARES.get(str(value.get("winner"))))
     if p_a is None:  # the judge gave no verdict, and that is none
         return
     if isinstance(p_a, bool) or not isinstance(p_a, int | float) or not 0 <= p_a <= 1:

@@ -7,7 +7,6 @@ no more raters than it still needs. Start from `ReviewQueue`.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -79,26 +78,28 @@ class ReviewQueue:
         target: int = 1,
         random_share: float = RANDOM_SHARE,
         seed: int = 0,
+        with_decisions: bool = False,
     ) -> Added:
-        """Put items in the queue; one that is there gets the opinions that it lacks, and no more.
+        """Put items in the queue; one that is there gets what it lacks, and no more.
 
         `target` raters are wanted for each. The random share is drawn by a hash of seed and item.
+        What was decided in another queue counts as decided with `with_decisions`, which whoever
+        may write decisions of others may set; else as an opinion.
         """
         _check(target, random_share)
         told = {"source": source, "actor": actor, "target": target, "num_decided": 0}
         left, num_new, num_known = iter(drafts), 0, 0
         while batch := list(islice(left, _BATCH)):
             with self._changing() as connection:
-                for draft in batch:
+                for draft in batch if with_decisions else [one.as_opinions() for one in batch]:
                     if rows.merge_opinions(connection, draft):
                         num_known += 1
-                        continue
-                    num_new += 1
-                    drawn = {
-                        "place": hashed("place", seed, draft.id),
-                        "is_random": hashed("random", seed, draft.id) < random_share,
-                    }
-                    connection.execute(insert(items).values(rows.values_of(draft) | told | drawn))
+                    else:
+                        num_new += 1
+                        drawn = _drawn(draft, random_share, seed)
+                        values = rows.values_of(draft) | told | drawn
+                        connection.execute(insert(items).values(values))
+                    rows.take_decisions(connection, draft)
         return Added(num_new, num_known)
 
     def next(self, rater: str, *, lease_s: float = LEASE_S) -> Shown | None:
@@ -134,7 +135,7 @@ class ReviewQueue:
             self._check_turn(connection, item, rater)
             swapped = item.kind == "pair" and is_swapped(id, rater)
             decision = Decision(
-                id="rd-" + secrets.token_hex(12),
+                id=rows.new_decision_id(),
                 item_id=id,
                 rater=rater,
                 at=time_now(),
@@ -231,6 +232,14 @@ class ReviewQueue:
         with self._database.begin() as connection:
             self._database.queue_up(connection, _QUEUE)
             yield connection
+
+
+def _drawn(draft: ItemDraft, random_share: float, seed: int) -> dict[str, object]:
+    is_random = hashed("random", seed, draft.id) < random_share
+    return {
+        "place": hashed("place", seed, draft.id),
+        "is_random": is_random if draft.is_random is None else draft.is_random,
+    }
 
 
 def _check(target: int, random_share: float) -> None:

@@ -5,6 +5,7 @@ Which change is allowed is for `queue.py` to know.
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -71,6 +72,27 @@ def count(connection: Connection, item: ReviewItem, decision: Decision) -> None:
     """Take a decision into account: who skips is not asked again, and does not count."""
     counted = item.num_decided + (decision.choice != "skip")
     _update_opinions(connection, item, item.opinions, num_decided=counted)
+
+
+def take_decisions(connection: Connection, draft: ItemDraft) -> None:
+    """Keep what was decided in another queue by raters who decided nothing here."""
+    if not draft.decisions:
+        return
+    done = {one.rater for one in decided(connection, [draft.id])[draft.id]}
+    for told in draft.decisions:
+        if told.rater in done:
+            continue
+        done.add(told.rater)
+        decision = Decision(id=new_decision_id(), item_id=draft.id, **told.model_dump())
+        connection.execute(insert(decisions).values(decision.model_dump()))
+        item = first(connection, select(*COLUMNS).where(items.c.id == draft.id))
+        assert item is not None, "the item was put there before its decisions"
+        count(connection, item, decision)
+
+
+def new_decision_id() -> str:
+    """An id that no decision has."""
+    return "rd-" + secrets.token_hex(12)
 
 
 def lease(connection: Connection, id: str, rater: str, until: float) -> None:

@@ -18,6 +18,9 @@ Kind = Literal["pair", "rating"]
 Choice = Literal["a", "b", "tie", "rating", "skip"]
 Turns = list[dict[str, str]]
 
+SHARES = {"a": 1.0, "b": 0.0, "tie": 0.5}
+"""What a choice says as a probability that a wins."""
+
 MAX_COMMENT_CHARS = 2000
 MAX_TARGET = 16
 
@@ -30,7 +33,10 @@ class _Record(BaseModel):
 
 
 class Opinion(_Record):
-    """What a judge, one principle of it or an earlier labeler said: the probability that a wins."""
+    """What a judge, one principle of it or an earlier labeler said: the probability that a wins.
+
+    Of a single answer it is the probability that the answer is as it should be.
+    """
 
     by: str
     kind: Literal["judge", "principle", "human"]
@@ -48,8 +54,53 @@ class _Item(_Record):
     origin: dict[str, Any] = {}
 
 
+class Told(_Record):
+    """What a rater decided in another queue; `choice` is of the item's own sides."""
+
+    rater: str = Field(min_length=1, max_length=128)
+    at: str = Field(max_length=40)
+    choice: Choice
+    rating: int | None = Field(default=None, ge=1, le=5)
+    comment: str | None = Field(default=None, max_length=MAX_COMMENT_CHARS)
+    is_swapped: bool = False
+
+    @model_validator(mode="after")
+    def _rates(self) -> Told:
+        if (self.choice == "rating") != (self.rating is not None):
+            raise ValueError("'rating' belongs to the choice 'rating'")
+        return self
+
+    def turned(self) -> Told:
+        """The same of the sides the other way round."""
+        told = {"choice": as_shown(self.choice, True), "is_swapped": not self.is_swapped}
+        return self.model_copy(update=told)
+
+
 class ItemDraft(_Item):
     """Something to ask people about: two answers to compare, or one to rate from 1 to 5."""
+
+    decisions: tuple[Told, ...] = Field(default=(), exclude=True)
+    """Made in another queue, where the item comes from one."""
+    is_random: bool | None = Field(default=None, exclude=True)
+    """Whether it was of the random share there; else this is drawn."""
+
+    @model_validator(mode="after")
+    def _decides_its_kind(self) -> ItemDraft:
+        for one in self.decisions:
+            if one.choice != "skip" and (one.choice == "rating") != (self.kind == "rating"):
+                raise ValueError(f"'{one.choice}' cannot be said of a {self.kind}")
+        return self
+
+    def as_opinions(self) -> ItemDraft:
+        """The item with its decisions as what others said of it, and as one of no share."""
+        known = {(one.kind, one.by) for one in self.opinions}
+        said = [
+            Opinion(by=one.rater, kind="human", p_a=SHARES[one.choice])
+            for one in self.decisions
+            if one.choice in SHARES and ("human", one.rater) not in known
+        ]
+        changed = {"opinions": (*self.opinions, *said), "decisions": (), "is_random": None}
+        return self.model_copy(update=changed)
 
     @property
     def id(self) -> str:
@@ -136,8 +187,10 @@ def draft_pair(
     policies: Sequence[str | None] = (None, None),
     opinions: Iterable[Opinion] = (),
     origin: dict[str, Any] | None = None,
+    decisions: Iterable[Told] = (),
+    is_random: bool | None = None,
 ) -> ItemDraft:
-    """A pair with its sides put in order; `opinions` and `policies` are of `answers` as given."""
+    """A pair with its sides put in order; what is said of sides is of `answers` as given."""
     turned = digest_json(answers[0]) > digest_json(answers[1])
     step = -1 if turned else 1
     return ItemDraft(
@@ -149,6 +202,8 @@ def draft_pair(
         if turned
         else tuple(opinions),
         origin=origin or {},
+        decisions=tuple(one.turned() for one in decisions) if turned else tuple(decisions),
+        is_random=is_random,
     )
 
 

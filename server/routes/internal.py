@@ -7,25 +7,29 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cai.engine.base import Engine
 from cai.types import Completion, TokenPrompt
-from server.deps import check_limit, count, services
-from server.routes.table import router, takes
+from server.deps import LIVE, check_limit, count, services
+from server.paging import check_query
+from server.routes.table import query_parameters, router, takes
 from server.schemas.internal import GenerateRequest, ScoreRequest, SleepRequest
 from server.schemas.replies import about, finite, json_response, policy_headers, usage_json
 from server.work import perform, read
 
 internal = router("internal")
 
+_MODEL = {"model": "Who is asked about; what is live when left out."}
+
 
 @internal.post("/internal/generate", openapi_extra=takes(GenerateRequest))
 async def generate(request: Request) -> Response:
     """Generate from token ids, and give token ids back."""
     body = await read(request, GenerateRequest)
-    check_limit(services(request).engine(), body.max_tokens, "max_tokens")
+    check_limit(_named(request), body.max_tokens, "max_tokens")
     sampling = body.sampling(max_tokens=body.max_tokens, n=body.n, logprobs=body.logprobs)
 
     async def work() -> Response:
-        engine = services(request).engine()
+        engine = _named(request)
         generation = await engine.generate(TokenPrompt(tuple(body.prompt_token_ids)), sampling)
         count(request, generation.usage)
         reply = {
@@ -83,11 +87,18 @@ async def wake(request: Request) -> Response:
     return await perform(request, work, in_queue=False)
 
 
-@internal.get("/internal/identity")
+@internal.get("/internal/identity", openapi_extra=query_parameters(**_MODEL))
 async def identity(request: Request) -> Response:
     """Who answers: engine, model, digests."""
-    found = services(request).engine().identity()
+    check_query(request, _MODEL)
+    found = _named(request, request.query_params.get("model", LIVE)).identity()
     return json_response(found.as_dict(), policy_headers(found.model))
+
+
+def _named(request: Request, model: str = LIVE) -> Engine:
+    """The engine as `model` answers; what `live` stands for, whatever an A/B split says."""
+    live = services(request).live
+    return live.engine(live.name if model == LIVE else model)
 
 
 def _completion(completion: Completion) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cai.errors import InputError
 from cai.registry import choices
 from cai.review.records import Given
 from server.deps import services
-from server.paging import PARAMETERS, cursor, listed
+from server.paging import PARAMETERS, check_query, cursor, listed
 from server.routes.jobs import actor_of
 from server.routes.table import path_parameters, query_parameters, router, takes
 from server.schemas.replies import json_response
@@ -31,10 +31,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 @review.get("/v1/review/next", openapi_extra=query_parameters(**_RATER))
 async def next_item(request: Request) -> Response:
     """The item that the caller is to look at, theirs for a while; null when there is none."""
-    unknown = set(request.query_params) - set(_RATER)
-    if unknown:
-        name = min(unknown)[:60]
-        raise InputError(f"unknown parameter '{name}'{choices(name, _RATER)}", param=name)
+    check_query(request, _RATER)
     rater = _rater(request, request.query_params.get("rater"))
     shown = await services(request).stores.run(lambda stores: stores.review.next(rater))
     item = None if shown is None else shown_json(shown)

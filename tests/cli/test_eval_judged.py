@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +11,20 @@ from typing import Any
 import httpx2
 import pytest
 
-from cai.cli import eval_ab_act, policy
+from cai.cli import eval_ab, eval_ab_act, policy
 from cai.cli.main import main
 from cai.cli.server_client import ServerClient
+from cai.errors import ConfigError
 from cai.policy.feedback import Feedback, FeedbackStore
 from cai.policy.registry import PolicyRegistry
 from cai.policy.traffic import TrafficStore
+from cai.review.queue import ReviewQueue
 from tests.cli.test_constitution_judged import JUDGE, KIND
 from tests.constitution.helpers import write
 from tests.evaluate.test_judge_metrics import outputs, written
 from tests.policy.registering import opened, register
+from tests.server.helpers import served
+from tests.server.test_internal import app_with_a_split
 
 Run = Callable[..., dict[str, Any]]
 URL = "http://127.0.0.1:9"
@@ -87,8 +92,19 @@ def test_a_judge_is_held_against_a_file_and_the_result_is_kept(
     assert run("show", "first")["kind"] == "judge"
 
 
-def test_stored_judgments_are_counted_without_asking(run: Run, home: Path) -> None:
-    assert run("judge", "--data", outputs(home.parent), "--stored")["overall"]["score"] == 37.5
+def test_stored_judgments_are_counted_without_asking_and_kept(
+    run: Run, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the first three pairs one is correct."""
+    argv = ["judge", "--data", str(outputs(home.parent)), "--stored"]
+    assert run(*argv, "--out", "first")["figures"]["judgebench"]["overall"]["score"] == 37.5
+    assert run("show", "first")["settings"]["data"] == "outputs.jsonl"
+    figures = run(*argv, "--limit", 3)["figures"]
+    assert (figures["pairs"], figures["correct"]["rate"]) == (3, pytest.approx(1 / 3, abs=1e-6))
+    assert main(["eval", *argv]) == 0
+    shown = capsys.readouterr().out
+    assert "37.50" in shown
+    assert "nulls" in shown
 
 
 @pytest.mark.parametrize(
@@ -98,6 +114,8 @@ def test_stored_judgments_are_counted_without_asking(run: Run, home: Path) -> No
         (["--format", "judgebanch"], "did you mean 'judgebench'"),
         (["--reward", "no-such"], "no policy 'no-such'"),
         (["--reward", "x", "--stored"], "give one of --engine, --reward and --stored"),
+        (["--stored", "--format", "hh"], "leave --format hh out"),
+        (["--stored", "--limit", "0"], "--limit is 0; give 1 to"),
         (["--limit", "0"], "limit is 0"),
     ],
 )
@@ -125,6 +143,9 @@ def test_an_arena_is_rated_from_a_file(
     told = run(*argv, "--out", "first")
     assert [one["policy"] for one in told["figures"]["players"]] == ["new", "old"]
     assert told["figures"]["sources"] == {"judge": 40}
+    assert [(one["ref"], one.get("digest")) for one in told["policies"]] == [
+        ("new", None), ("old", None),
+    ]  # fmt: skip
     assert main(["eval", *argv]) == 0
     assert "75.0%" in capsys.readouterr().out
     again = ["arena", "--data", str(home / "evals" / "first" / "verdicts.jsonl"), "--bootstrap", 60]
@@ -142,6 +163,60 @@ def test_an_arena_is_played(run: Run, home: Path, capsys: pytest.CaptureFixture[
     assert set(told["files"]) == {"answers.jsonl", "verdicts.jsonl"}
     assert main(["eval", *argv]) == 0
     assert "in a full round robin" in capsys.readouterr().out
+
+
+def arena_of(home: Path, other: str, num_prompts: int) -> list[str]:
+    """The kind policy against another, before the judge."""
+    asked = ({"id": f"q{n}", "prompt": f"Q{n}?"} for n in range(num_prompts))
+    prompts = written(home.parent / "prompts.jsonl", *asked)
+    argv = ["eval", "arena", "scripted:kind.yaml", f"scripted:{other}.yaml"]
+    argv += ["--prompts", str(prompts), "--judge", "scripted:judge.yaml", "-c", "kind@draft"]
+    return [*argv, "--bootstrap", "60"]
+
+
+def test_an_arenas_answers_go_before_people_with_what_its_judge_said(
+    run: Run, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 30 pairs the judge was asked about as many as there are games."""
+    assert main([*arena_of(home, "rude", 30), "--out", "first"]) == 0
+    folder = home / "evals" / "first"
+    assert f"cai review import {folder}" in capsys.readouterr().err
+    assert main(["review", "import", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[str(folder)]["new"] == 30
+    with opened(home) as database:
+        items = [one.item for one in ReviewQueue(database).page(only_decided=False).records]
+    judged = [one for one in items if one.opinions]
+    assert len(judged) == len((folder / "verdicts.jsonl").read_text().splitlines())
+    for one in judged:
+        kind_first = one.answers[0][0]["content"] == "A kind answer."
+        assert (one.p_a > 0.5) == kind_first
+        assert one.policies[0 if kind_first else 1] == "scripted:kind.yaml"
+
+
+def test_an_arena_that_could_rate_nobody_asks_nobody(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.4 of 20 comparisons are 8, and a policy is rated from 10 on."""
+    (home.parent / "judge.yaml").unlink()  # whoever asked would say that it is not there
+    assert main(arena_of(home, "rude", 20)) == 2
+    told = capsys.readouterr().err
+    assert "at most 8 comparisons here, and none could have the 10 games" in told
+    assert not (home / "evals").exists()
+
+
+def test_games_that_were_played_outlast_ratings_that_are_refused(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home.parent / "same.yaml").write_text((home.parent / "kind.yaml").read_text())
+    assert main([*arena_of(home, "same", 30), "--out", "ties"]) == 2
+    told = capsys.readouterr().err
+    games = home / "evals" / "ties" / "verdicts.jsonl"
+    assert "games are ties" in told
+    assert f"cai eval arena --data {games}" in told
+    assert len(games.read_text().splitlines()) == 12
+    assert (games.parent / "answers.jsonl").exists()
+    assert main(["eval", "list"]) == 0
+    assert "ties" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -343,3 +418,21 @@ def test_a_judge_decides_between_the_arms_by_their_own_policies(
     assert told["figures"]["n"] == 40
     assert told["figures"]["recommendation"]["action"] == "promote"
     assert told["judge"]["address"] == "scripted:judge.yaml"
+
+
+async def test_the_judge_asks_the_policies_that_the_servers_arms_stand_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that goes to `live` is the arm `new`'s now, so `live` itself cannot be asked for."""
+
+    async def judge_arms(_records: object, _arms: object, addresses: object, *_: object, **__: Any):
+        raise ConfigError(f"asked {addresses}")
+
+    monkeypatch.setattr(eval_ab, "judge_arms", judge_arms)
+    monkeypatch.setattr(eval_ab, "run_stoppable", asyncio.run)  # it runs in a thread here
+    live_traffic(home, 5, 9)
+    argv = ["eval", "ab", "--metric", "judge", "--judge", "scripted:judge.yaml", "-c", "kind@draft"]
+    async with served(app_with_a_split(home.parent)) as (url, _):
+        assert await asyncio.to_thread(main, [*argv, "--url", url]) == 2
+    asked = f"{{'live': '{url}/v1#scripted', 'new': '{url}/v1#new'}}"
+    assert asked in capsys.readouterr().err

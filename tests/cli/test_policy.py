@@ -12,6 +12,7 @@ import pytest
 
 from cai.cli import policy_verify
 from cai.cli.main import main
+from cai.evaluate.results import EvalResult, JudgeRef, PolicyRef, save
 from cai.policy.manifest import DataSource, Probe, seal
 from cai.types import TokenLogprob, TokenPrompt
 from tests.policy.registering import FIELDS, sealed
@@ -240,3 +241,29 @@ def test_the_registry_alone_says_that_no_server_was_told(
     told = capsys.readouterr()
     assert "first is live in the registry" in told.out
     assert "a running server was not told" in told.err
+
+
+def test_a_policy_is_shown_with_the_results_that_measured_its_weights(
+    run: Run, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the digest: the name may have stood for other weights then, and weights go by many."""
+    sealed(home, "one")
+    digest = run("add", "one")["digest"]
+    rate = {"rate": 0.25, "n": 8, "ci": [0.1, 0.5]}
+    measured = {"policies": {"vllm:here": {"rate": rate}, "one": {"rate": {**rate, "rate": 0.75}}}}
+    values = {"created_at": "2030-01-01T00:00:00+00:00", "kind": "policy"}
+    refs = (
+        PolicyRef(ref="vllm:here", digest=digest, model="m"),
+        PolicyRef(ref="one", digest="sha256:other", model="m"),
+    )
+    figures = {"suites": {"honesty": measured}}
+    save(home, EvalResult(id="mine", policies=refs, figures=figures, **values))
+    save(home, EvalResult(id="other", policies=refs[1:], figures=figures, **values))
+    reward = JudgeRef(address="one", model="m", digest=digest)
+    save(home, EvalResult(id="judged", judge=reward, **{**values, "kind": "judge"}))
+    save(home, EvalResult(id="by", policies=refs[1:], judge=reward, figures=figures, **values))
+    told = {one["id"]: one for one in run("show", "one")["evaluations"]}
+    assert set(told) == {"mine", "judged"}
+    assert told["mine"]["rates"] == {"honesty": rate}
+    assert main(["policy", "show", "one"]) == 0
+    assert "mine  policy: honesty 25.0%" in capsys.readouterr().out

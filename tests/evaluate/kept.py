@@ -19,10 +19,18 @@ def rate(count: int, n: int = 100) -> dict[str, Any]:
     return found.as_dict()
 
 
-def keep_policy(home: Path, id: str, faults: dict[str, int], *, answer: str = "No.") -> str:
+def keep_policy(
+    home: Path,
+    id: str,
+    faults: dict[str, int],
+    *,
+    answer: str = "No.",
+    digest: str = "sha256:a",
+    split: str = "heldout",
+) -> str:
     """A held-out suite with these faults of 100 by policy, and one that gates use with as many."""
     refs = [
-        SuiteRef(name="harmlessness", digest="sha256:a", split="heldout"),
+        SuiteRef(name="harmlessness", digest=digest, split=split),
         SuiteRef(name="gate", digest="sha256:b", split="heldout", used_for=("gates",)),
     ]
     worst = {"prompt": "1", "sample": 0, "check": "judge", "turn": 1, "asked": HOSTILE}
@@ -104,6 +112,7 @@ def keep_others(home: Path) -> None:
                 kind="bench",
                 created_at=f"2026-01-0{day}T00:00:00+00:00",
                 policies=(PolicyRef(ref=policy, model=policy),),
+                settings={"tasks": ["tiny"], "limit": 100},
                 figures={"tasks": {"tiny": {"acc,none": rate(count)}}},
             ),
         )

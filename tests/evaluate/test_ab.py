@@ -200,6 +200,33 @@ def test_a_judge_compares_recorded_answers_with_the_other_arms_own() -> None:
     assert test.per_arm["live"]["win_rate"]["rate"] == pytest.approx(0.1)
 
 
+def test_a_later_look_only_adds_to_what_the_judge_said() -> None:
+    """Answers hang on the seed alone: one asked anew with another would change its verdict."""
+    told = [said(n, "live" if n % 2 else "new", response="Neither.", rating=3) for n in range(60)]
+    seeded = ScriptedEngine(lambda _p, sampling: "kind+" if sampling.seed % 2 else "kind-")
+
+    def look(records: list[StoredFeedback], limit: int) -> list[float]:
+        found = asyncio.run(
+            judge_arms(
+                records,
+                ARMS,
+                {"live": "seeded", "new": "seeded"},
+                "judge",
+                made(principle("kind")),
+                limit=limit,
+                open_at=opening(judge=judge(), seeded=seeded),
+            )
+        )
+        return list(found.values)
+
+    first = look(told[:20], 40)
+    assert len(first) == 20
+    assert min(first) < 0.5 < max(first)
+    assert look(told, 40)[:20] == first
+    assert look(told, 40) == look(told[:50], 40)  # the oldest stay when there are more
+    assert look(told, 60)[:40] == look(told, 40)
+
+
 def test_a_judge_without_a_verdict_is_no_evidence() -> None:
     told = [said(n, "live" if n % 2 else "new", response="...", rating=3) for n in range(6)]
     mute = ScriptedEngine.answering(lambda _text: "...")

@@ -104,3 +104,26 @@ def test_a_policy_that_cannot_be_loaded_is_named_before_any_engine(tmp_path, mon
     one = ArenaPlan(("sandbox", "no-such"), PROMPTS, "scripted:judge.yaml", KIND)
     with pytest.raises(NotFoundError, match="no-such"):
         one.check()
+
+
+def test_answers_are_kept_with_their_prompts_under_the_ids_that_games_have() -> None:
+    """The prompts' own ids count where each has its own, else those made of the prompts."""
+
+    def some(text: str) -> str:
+        if text == "Question 3?":
+            raise ContextLengthError("the prompt has too many tokens")
+        return "kind-"
+
+    engines = {"good": saying("kind+"), "some": ScriptedEngine.answering(some)}
+    asked = plan(*engines)
+    found = play(asked, **engines)
+    lines = {(line["policy"], line["prompt"]): line for line in found.lines(asked)}
+    assert len(lines) == 60
+    assert lines["scripted:some.yaml", 2]["messages"] == [
+        {"role": "user", "content": "Question 2?"},
+        {"role": "assistant", "content": "kind-"},
+    ]
+    assert lines["scripted:some.yaml", 3]["answers"] == []
+    assert {(game.a, game.prompt_id) for game in found.games} <= set(lines)
+    twice = [*PROMPTS[:2], PROMPTS[2]._replace(source_id="1")]
+    assert plan(prompts=twice).prompt_ids == ["sha256:0", "sha256:1", "sha256:2"]

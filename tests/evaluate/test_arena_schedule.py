@@ -114,3 +114,10 @@ def test_the_order_found_is_right_wherever_it_is_clear() -> None:
 def test_settings_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         ScheduleConfig(**options)  # type: ignore[arg-type]
+
+
+def test_the_fewest_games_from_which_anybody_is_rated() -> None:
+    """With 10 prompts two can meet 10 times; with 5 it takes three, who have 15 games together."""
+    config = ScheduleConfig(min_games=10, share=0.5)
+    assert [config.fewest(num) for num in (20, 10, 5, 1)] == [(2, 10), (2, 10), (3, 15), (11, 55)]
+    assert config.budget(21) == 11

@@ -7,7 +7,7 @@ import pytest
 
 from cai.errors import CaiError, ConfigError, MissingDependencyError, NotFoundError
 from cai.evaluate import lm_eval
-from cai.evaluate.bench import compared, figures, find_base
+from cai.evaluate.bench import compared, figures, find_base, finite, is_same_measure
 from cai.evaluate.results import EvalResult, PolicyRef, now, save
 
 RAW = {
@@ -38,8 +38,9 @@ def made(id, ref, **results):
 
 
 def test_shares_of_items_are_rates_and_the_rest_values():
-    """0.25 of 20 items is 5; 0.3333 is no whole number of them; NaN is not there at all."""
+    """0.25 of 20 items is 5; 0.3333 is no whole number of them; NaN is no figure, and named."""
     found = figures(RAW)
+    assert found["not_finite"] == {"group": {"acc,none": "nan"}}
     assert set(found["tasks"]) == {"hellaswag", "lambada"}
     hellaswag = found["tasks"]["hellaswag"]
     assert hellaswag["acc,none"]["rate"] == 0.25
@@ -70,6 +71,26 @@ def test_the_base_is_the_newest_under_the_same_settings(tmp_path):
     limited = made("l", "base", mmlu={"acc,none": 0.6})
     save(tmp_path, limited.model_copy(update={"settings": {**limited.settings, "limit": 5}}))
     assert find_base(tmp_path, "base", new).id == find_base(tmp_path, "b", new).id == "b"
+    own = new.model_copy(update={"settings": {**new.settings, "include_path": "/my/tasks"}})
+    with pytest.raises(NotFoundError, match="under the same settings"):
+        find_base(tmp_path, "base", own)
+
+
+def test_tasks_of_another_version_are_not_the_same_measure():
+    """A version that one did not record, or of a task that only one has, keeps nothing apart."""
+
+    def versioned(**versions):
+        one = made("n", "new", mmlu={"acc,none": 0.4})
+        return one.model_copy(update={"settings": {**one.settings, "versions": versions}})
+
+    assert not is_same_measure(versioned(mmlu=1), versioned(mmlu=2))
+    assert is_same_measure(versioned(mmlu=1, bbh=1), versioned(mmlu=1, arc=2))
+    assert is_same_measure(versioned(), versioned(mmlu=1))
+
+
+def test_raw_results_have_null_for_what_json_has_no_number_for():
+    raw = {"a": [float("nan"), 1.5, {"b": float("-inf")}], "c": "text", "d": True}
+    assert finite(raw) == {"a": [None, 1.5, {"b": None}], "c": "text", "d": True}
 
 
 def test_without_the_harness_the_install_line_is_said(monkeypatch):

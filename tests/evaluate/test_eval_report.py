@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cai.errors import ConfigError, DataError, NotFoundError
 from cai.evaluate.eval_report import render_report
 from cai.evaluate.eval_report_data import report_data
 from cai.evaluate.eval_report_files import write_report
-from cai.evaluate.eval_report_sources import find_sources, read_result
+from cai.evaluate.eval_report_sources import Sources, find_sources, read_result
 from tests.evaluate.kept import HOSTILE, keep_others, keep_policy, rate, write_runs
 
 
@@ -67,6 +68,22 @@ def test_only_what_changed_is_left_with_the_baseline_beside_it(home: Path) -> No
     assert "same" not in re.findall(r'class="(\w+)"', render_report(report))
 
 
+def test_suites_of_another_content_are_not_compared(tmp_path: Path) -> None:
+    keep_policy(tmp_path, "a", {"base": 60})
+    keep_policy(tmp_path, "b", {"base": 10}, digest="sha256:c")
+    found = built(tmp_path, "b", baseline="a")
+    assert {one["metric"] for one in found["changes"]} == {"gate", "gate / fraud"}
+    assert [suite["name"] for suite in found["suites"]].count("harmlessness") == 2
+
+
+def test_a_suite_that_training_may_see_is_not_held_out(tmp_path: Path) -> None:
+    keep_policy(tmp_path, "a", {"base": 60}, split="train")
+    report = built(tmp_path, "a")
+    told = {one["name"]: one["is_held_out"] for one in report["suites"]}
+    assert told == {"harmlessness": False, "gate": False}
+    assert "Held out" not in render_report(report)
+
+
 def test_a_single_policy_of_the_baseline_stands_for_all(tmp_path: Path) -> None:
     keep_policy(tmp_path, "a", {"base": 60})
     keep_policy(tmp_path, "b", {"dpo": 10})
@@ -83,6 +100,24 @@ def test_the_alignment_tax_is_a_column_against_the_oldest_or_the_pinned(home: Pa
     (row,) = built(home, "bench-0", baseline="bench-1")["benchmarks"]
     assert row["cells"][0]["policy"] == "dpo"
     assert "−10.0 points" in render_report(built(home))
+
+
+def test_a_benchmark_of_other_settings_is_no_base_and_pays_no_tax(home: Path) -> None:
+    """bench-2 asked 50 items where the two others asked 100, so it is a base of its own."""
+    kept = [one for name in ("bench-0", "bench-1") for one in find_sources((name,), home).results]
+    settings = {**kept[0].result.settings, "limit": 50}
+    update = {"id": "bench-2", "created_at": "2025-01-01", "settings": settings}
+    unlike = replace(kept[0], result=kept[0].result.model_copy(update=update))
+    sources = Sources([unlike, *kept])
+    (row,) = report_data(sources)["benchmarks"]
+    assert [(cell["run"], cell["is_base"], "tax" in cell) for cell in row["cells"]] == [
+        ("bench-2", True, False),
+        ("bench-0", True, False),
+        ("bench-1", False, True),
+    ]
+    report = report_data(sources, baseline=unlike)
+    assert not any(cell.get("tax") for cell in report["benchmarks"][0]["cells"])
+    assert "changes" not in report
 
 
 def test_revisions_are_shares_of_what_is_not_at_fault(home: Path) -> None:

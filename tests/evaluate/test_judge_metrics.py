@@ -76,6 +76,18 @@ def test_judgebench_is_told_overall_and_by_category(tmp_path: Path) -> None:
     }
 
 
+def test_one_order_alone_says_nothing_of_two() -> None:
+    """Two of two are the label; that the second order is missing makes neither inconsistent."""
+    asked_once = [("mmlu-pro-law", Judged("A>B", "A>B", None))] * 2
+    figures = judgebench_figures(asked_once)
+    assert figures["overall"] == {
+        **{"score": 100.0, "single_score": 100.0, "n": 2, "correct": 2},
+        **{"incorrect": 0, "tie": 0, "correct_first_order": 2},
+    }
+    mixed = [*asked_once, ("livecodebench", Judged("A>B", "A>B", "B>A"))]
+    assert judgebench_figures(mixed)["knowledge"]["nulls"] == 2
+
+
 def test_no_pair_has_no_figures() -> None:
     assert judgebench([]) is None
 

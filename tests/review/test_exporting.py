@@ -8,13 +8,18 @@ from pathlib import Path
 from cai.dataset.derived import merge_runs
 from cai.dataset.feedback import Unusable
 from cai.dataset.importers.reading import Imported, import_rows
+from cai.dataset.importers.records import Skipped
 from cai.files import read_jsonl
 from cai.registry import load_object
 from cai.review.decisions import human_rows
 from cai.review.exporting import annotated_document, games, review_line
+from cai.review.figures import figures
+from cai.review.importing import import_file
 from cai.review.items import iter_drafts
+from cai.review.queue import ReviewQueue
 from cai.review.records import ItemDraft
 from tests.dataset.rows import row
+from tests.policy.registering import opened
 from tests.review.things import pair, reviewed, single
 
 
@@ -104,3 +109,74 @@ def test_a_line_tells_who_answered_and_who_decided() -> None:
     assert {answer["policy"] for answer in line["answers"]} == {"new", "old"}
     assert line["is_random"]
     assert line["decisions"][0]["rater"] == "ann"
+
+
+def test_lines_come_back_with_what_was_decided(tmp_path: Path) -> None:
+    """A queue's export fills another queue, whose export then says the same of everybody."""
+    found = [
+        reviewed(pair(0, 0.9), {"ann": "good", "bob": "tie", "eve": "skip"}, is_random=True),
+        reviewed(pair(1, 0.9), {"ann": "bad"}),
+        reviewed(single("fine"), {}, ratings=(5, 2)),
+    ]
+    path = tmp_path / "people.jsonl"
+    path.write_text("".join(json.dumps(review_line(one)) + "\n" for one in found))
+    with opened(tmp_path) as database:
+        queue = ReviewQueue(database)
+        how = {"source": "x", "actor": "me", "random_share": 0.0, "with_decisions": True}
+        for told in ((3, 0), (0, 3)):  # the second time nobody decides again
+            made = import_file(queue, path, **how)
+            assert (made["new"], made["known"], made["skipped"]) == (*told, {})
+        again = list(queue.reviewed())
+    assert figures(again) == figures(found)
+    for one, other in zip(map(review_line, found), map(review_line, again), strict=True):
+        for name in ("kind", "prompt", "answers", "opinions", "decisions", "is_random", "origin"):
+            assert one[name] == other[name], name
+    assert [one.item.num_decided for one in again] == [2, 1, 2]
+
+
+def test_who_may_not_write_decisions_of_others_brings_opinions(tmp_path: Path) -> None:
+    line = review_line(reviewed(pair(0, None), {"ann": "good", "eve": "skip"}, is_random=True))
+    path = tmp_path / "people.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    with opened(tmp_path) as database:
+        queue = ReviewQueue(database)
+        import_file(queue, path, source="x", actor="me", random_share=0.0)
+        (one,) = queue.page(only_decided=False).records
+    assert (one.decisions, one.item.is_random) == ((), False)
+    assert [(opinion.kind, opinion.by) for opinion in one.item.opinions] == [("human", "ann")]
+
+
+def test_a_line_may_have_its_sides_the_other_way_round(tmp_path: Path) -> None:
+    line = review_line(reviewed(pair(0, 0.9), {"ann": "good"}))
+    good = line["decisions"][0]["choice"]
+    other = {"a": "b", "b": "a"}[good]
+    decision = {**line["decisions"][0], "choice": other}
+    swapped = {"kind": "pair", "prompt": line["prompt"], "answers": line["answers"][::-1]}
+    path = tmp_path / "people.jsonl"
+    path.write_text(json.dumps({**swapped, "decisions": [decision]}) + "\n")
+    (draft,) = iter_drafts(path)
+    assert isinstance(draft, ItemDraft)
+    assert (draft.id, draft.decisions[0].choice) == (line["id"], good)
+    assert draft.decisions[0].is_swapped != decision["is_swapped"]
+
+
+def test_a_line_that_is_no_item_is_told(tmp_path: Path) -> None:
+    line = review_line(reviewed(pair(0, 0.9), {"ann": "good"}))
+    (decision,) = line["decisions"]
+    lines = [
+        line,
+        {**line, "format": 2},
+        {**line, "answers": line["answers"][:1]},
+        {**line, "answers": [line["answers"][0]] * 2},
+        {**line, "decisions": [{**decision, "choice": "rating", "rating": 3}]},
+        {**line, "decisions": [{**decision, "rater": ""}]},
+        {**line, "opinions": [{"by": "x", "kind": "judge", "p_a": float("nan")}]},
+        {**line, "kind": "other"},
+    ]
+    path = tmp_path / "people.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    told = [(one.line, one.reason) for one in iter_drafts(path) if isinstance(one, Skipped)]
+    assert told == [
+        (2, "bad-item"), (3, "bad-item"), (4, "same-answers"), (5, "bad-item"), (6, "bad-item"),
+        (7, "bad-item"), (8, "bad-item"),
+    ]  # fmt: skip

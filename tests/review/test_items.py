@@ -86,6 +86,7 @@ def test_lines_of_verdicts_are_read_and_a_missing_verdict_is_no_opinion(tmp_path
         {**said, "p_a": 7},
         {**said, "b": "Because."},
         {**said, "b": " "},
+        {**said, "p_a": float("nan")},
     ]  # fmt: skip
     found = list(iter_drafts(write(tmp_path / "verdicts.jsonl", lines)))
     drafts = [draft for draft in found if isinstance(draft, ItemDraft)]
@@ -95,6 +96,7 @@ def test_lines_of_verdicts_are_read_and_a_missing_verdict_is_no_opinion(tmp_path
     assert view(drafts[3], "Y") == {"policy": "q", "judge": 1.0}
     assert [(one.line, one.reason) for one in found if isinstance(one, Skipped)] == [
         (5, "bad-label"), (6, "same-answers"), (7, "empty-answer"),
+        (8, "bad-label"),
     ]  # fmt: skip
 
 
@@ -129,6 +131,35 @@ def test_an_evaluations_answers_become_pairs_of_its_policies(tmp_path: Path) -> 
     apart = list(iter_drafts(path, kind="rating"))
     assert len(apart) == 6
     assert {one.kind for one in apart} == {"rating"}
+
+
+def test_a_judges_checks_of_two_answers_make_an_opinion_on_the_pair(tmp_path: Path) -> None:
+    """Odds of 9 to 1 for p and 1 to 1 for q on one check: 0.9 for p. One that is not wanted has
+    odds of 1 to 9 and 1 to 1, which says the same; what text alone decided says nothing."""
+    asked = [{"role": "user", "content": "Q"}]
+    odds = {"p": (0.9, 0.1), "q": (0.5, 0.5)}
+    about = {"suite": "s", "prompt": "1", "sample": 0}
+    answers = [
+        {**about, "policy": name, "answers": [name],
+         "messages": [*asked, {"role": "assistant", "content": name}]}
+        for name in odds
+    ]  # fmt: skip
+    verdicts = [
+        {**about, "policy": name, "outcome": "passed", "checks": [
+            {"check": "judge kind against worse", "turn": 1, "holds": True, "p": kind},
+            {"check": "not judge rude against worse", "turn": 1, "holds": True, "p": rude},
+            {"check": "refuses", "turn": 1, "holds": True},
+            {"check": "judge broken", "turn": 1, "holds": None, "p": float("nan")},
+        ]}
+        for name, (kind, rude) in odds.items()
+    ]  # fmt: skip
+    path = write(tmp_path / "answers.jsonl", answers)
+    write(tmp_path / "verdicts.jsonl", [*verdicts, "no verdict"])
+    assert view(one(path), "p") == {"policy": "p", "judge": 0.9}
+    (tmp_path / "result.json").write_text(json.dumps({"judge": {"model": "j"}}))
+    assert view(one(tmp_path), "q") == {"policy": "q", "j": 0.1}
+    ratings = [draft for draft in iter_drafts(path, kind="rating") if isinstance(draft, ItemDraft)]
+    assert [draft.opinions[0].p_a for draft in ratings] == pytest.approx([0.9, 0.5])
 
 
 @pytest.mark.parametrize(

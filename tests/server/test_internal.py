@@ -6,8 +6,10 @@ import math
 from pathlib import Path
 
 import httpx2
+from fastapi import FastAPI
 
-from cai.engine.remote import RemoteEngine
+from cai.engine.open import pinned
+from cai.engine.remote import RemoteEngine, policy_address
 from cai.types import ChatPrompt, Message, Sampling, TokenPrompt
 from tests.server.helpers import BASE_URL, chat_body, make_app, make_client, scripted
 from tests.server.test_completions import Letters
@@ -86,3 +88,48 @@ async def test_the_remote_engine_sends_token_ids(tmp_path: Path) -> None:
         await remote.aclose()
     assert generation.completions[0].token_ids == (25,)
     assert [token.logprob for token in logprobs] == [-1.0, -3.0]
+
+
+def app_with_a_split(root: Path) -> FastAPI:
+    """All of `live` goes to the adapter `new`, whose digest is known."""
+    app = make_app(root, Letters())
+    live = app.state.services.live
+    live.split, live.adapters = {"new": 100.0}, lambda: ["new"]
+    live._view = lambda name: scripted(model=name, digest="sha256:2")
+    return app
+
+
+async def test_internal_calls_are_answered_by_what_is_live_whatever_the_split(
+    tmp_path: Path,
+) -> None:
+    async with make_client(app_with_a_split(tmp_path)) as client:
+        request = {"prompt_token_ids": [1, 2], "max_tokens": 1}
+        made = (await client.post("/internal/generate", json=request)).json()
+        plain = await client.post("/v1/chat/completions", json=chat_body())
+        told = [
+            (await client.get(f"/internal/identity{query}")).json()["model"]
+            for query in ("", "?model=live", "?model=new")
+        ]
+        wrong = [
+            (await client.get(f"/internal/identity?{query}")).status_code
+            for query in ("model=none", "modle=new")
+        ]
+    assert (made["policy"], plain.headers["x-cai-policy"]) == ("letters", "new")
+    assert told == ["scripted", "scripted", "new"]
+    assert wrong == [404, 400]
+
+
+async def test_a_measurement_asks_the_policy_that_live_stands_for(tmp_path: Path) -> None:
+    transport = httpx2.ASGITransport(app=app_with_a_split(tmp_path))
+    for named, policy in (("#live", "scripted"), ("", "scripted"), ("#new", "new")):
+        found = await policy_address(f"{BASE_URL}/v1{named}", transport=transport)
+        assert found == f"{BASE_URL}/v1#{policy}"
+    assert await pinned("scripted:live.yaml") == "scripted:live.yaml"
+
+
+async def test_the_remote_engine_is_told_of_the_policy_that_it_asks(tmp_path: Path) -> None:
+    transport = httpx2.ASGITransport(app=app_with_a_split(tmp_path))
+    for named, digest in (("live", None), ("new", "sha256:2")):
+        remote = await RemoteEngine.connect(f"{BASE_URL}/v1#{named}", transport=transport)
+        await remote.aclose()
+        assert remote.identity().digest == digest

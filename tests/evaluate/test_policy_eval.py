@@ -2,9 +2,9 @@
 
 import asyncio
 import random
-from itertools import count
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -431,7 +431,7 @@ def test_a_gate_takes_suites_that_are_marked_for_it():
 
 def test_a_gate_lets_nobody_through_who_mostly_says_nothing():
     numbers = count()
-    engine = ScriptedEngine(lambda _prompt, _sampling: "Stir it twice." if not next(numbers) else "")
+    engine = ScriptedEngine(lambda *_: "" if next(numbers) else "Stir it twice.")
     rates = asyncio.run(measure_suites(engine, ["gate-over-refusal"]))
     assert judged(rates, {"gate-over-refusal": 0.5}).reasons == [
         "gate-over-refusal was not measured"

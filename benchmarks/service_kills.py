@@ -122,7 +122,7 @@ def make_policies(home: Path) -> None:
 
     stores = Stores(Settings(home=home))
     for seed, name in enumerate(POLICIES, start=1):
-        folder = derive(SANDBOX_MODEL, home / "policies" / name, nudged(0.01, seed))
+        folder = derive(SANDBOX_MODEL, home / "policies" / name, nudged(0.05, seed))
         probes = tuple(
             probe_of(folder, tuple(range(first, first + 24)), tuple(range(first + 30, first + 42)))
             for first in (20, 120, 420)

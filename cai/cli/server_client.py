@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from cai.engine.remote_errors import error_from
-from cai.errors import CaiError, ConfigError, ConflictError, EngineDeadError, NotFoundError
+from cai.errors import CaiError, ConfigError, ConflictError, EngineDeadError
 
 KEY_VARIABLE: Final = "CAI_API_KEY"
 
@@ -97,13 +97,12 @@ class ServerClient:
             raise CaiError(f"the answer of {self.url} is not JSON: {exc}") from exc
 
     def _error(self, response: httpx2.Response) -> CaiError:
-        error = error_from(response, hidden=[self._key] if self._key else [])
-        text = error.message.partition("; set OPENAI_API_KEY")[0]
-        if response.status_code in (401, 403):
-            return ConfigError(f"{text}; put a key that may do this into {self._key_variable}")
-        if response.status_code == 404:
-            return NotFoundError(text)
-        return ConflictError(text) if response.status_code == 409 else error
+        error = error_from(
+            response,
+            hidden=[self._key] if self._key else [],
+            key_variable=self._key_variable,
+        )
+        return ConflictError(error.message) if response.status_code == 409 else error
 
 
 def _checked(url: str) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
 
-from cai.engine.remote_errors import error_from, retry_after_s
+from cai.engine.remote_errors import KEY_VARIABLE, error_from, retry_after_s
 from cai.errors import (
     CaiError,
     ConfigError,
@@ -33,7 +33,10 @@ T = TypeVar("T")
 
 
 class Caller:
-    """A client of one server. `base` is its address without a name and password."""
+    """A client of one server. `base` is its address without a name and password.
+
+    `key_variable` is where the key comes from, told to whoever has one that will not do.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,9 @@ class Caller:
         max_attempts: int,
         timeout_s: float,
         transport: httpx2.AsyncBaseTransport | None = None,
+        key_variable: str = KEY_VARIABLE,
     ) -> None:
+        self._key_variable = key_variable
         self.base, login = _without_login(base)
         self._secrets = [part for part in (api_key, *(login or ())[1:]) if part]
         self._slots = asyncio.Semaphore(max_concurrency)
@@ -157,7 +162,7 @@ class Caller:
             raise _AgainError(error) from exc
 
     def _failed(self, response: httpx2.Response) -> Exception:
-        error = error_from(response, hidden=self._secrets)
+        error = error_from(response, hidden=self._secrets, key_variable=self._key_variable)
         if response.status_code not in _RETRIED:
             return error
         return _AgainError(error, after_s=retry_after_s(response))

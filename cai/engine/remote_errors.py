@@ -24,6 +24,8 @@ from cai.errors import (
 if TYPE_CHECKING:
     import httpx2
 
+KEY_VARIABLE = "OPENAI_API_KEY"
+
 _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -35,18 +37,34 @@ _STATUS_OF_TYPE = {
 }
 
 
-def error_from(response: httpx2.Response, *, hidden: Sequence[str] = ()) -> CaiError:
-    """The error tree's class for an answer that is no success, without the `hidden` texts."""
+def error_from(
+    response: httpx2.Response, *, hidden: Sequence[str] = (), key_variable: str = KEY_VARIABLE
+) -> CaiError:
+    """The error tree's class for an answer that is no success, without the `hidden` texts.
+
+    `key_variable` is the environment's name for the key, told where the key will not do.
+    """
     try:
         body = response.json()
     except (ValueError, RecursionError):
         body = {}
     wait_s = retry_after_s(response) or 1.0
-    return error_from_body(body, status=response.status_code, hidden=hidden, retry_after_s=wait_s)
+    return error_from_body(
+        body,
+        status=response.status_code,
+        hidden=hidden,
+        retry_after_s=wait_s,
+        key_variable=key_variable,
+    )
 
 
 def error_from_body(
-    body: Any, *, status: int, hidden: Sequence[str] = (), retry_after_s: float = 1.0
+    body: Any,
+    *,
+    status: int,
+    hidden: Sequence[str] = (),
+    retry_after_s: float = 1.0,
+    key_variable: str = KEY_VARIABLE,
 ) -> CaiError:
     """The same from the envelope alone, as a stream carries it."""
     text = _message(body, status)
@@ -56,7 +74,7 @@ def error_from_body(
     if status == 429:
         return OverloadedError(text, retry_after_s=retry_after_s)
     if status in (401, 403):
-        return ConfigError(f"{text}; set OPENAI_API_KEY to a key that may do this")
+        return ConfigError(f"{text}; set {key_variable} to a key that may do this")
     if status == 404:
         return NotFoundError(text)
     if status == 503:

@@ -191,9 +191,7 @@ def open_watch(policy: LoadedPolicy[DpoConfig], rows: PairRows) -> Iterator[DpoW
     ]
     prompts = _prompts(rows, config)
     with contextlib.ExitStack() as stack:
-        judging = (
-            None  # comes first: what it may be refused for is told before anything is computed
-        )
+        judging = None  # comes first: a judge that will not do is told before anything is computed
         if config.judge is not None and prompts:
             # With a factory the runner leaves the thread's own event loop, if any, as it is.
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.new_event_loop))

@@ -55,6 +55,7 @@ class RemoteReward:
             max_concurrency=max_concurrency,
             max_attempts=max_attempts,
             timeout_s=timeout_s,
+            key_variable=KEY_VARIABLE,
             transport=transport,
         )
 
@@ -85,14 +86,7 @@ class RemoteReward:
         await self._caller.aclose()
 
     async def _score(self, items: Sequence[RemoteItem]) -> list[float]:
-        try:
-            answer = await self._caller.post(self._path, _body(items))
-        except ConfigError as exc:  # it names the key of engines
-            text, is_refused, _ = exc.message.partition("; set OPENAI_API_KEY")
-            if not is_refused:
-                raise
-            told = f"{text}; put a key that may do this into {KEY_VARIABLE}"
-            raise ConfigError(told) from exc
+        answer = await self._caller.post(self._path, _body(items))
         return read_rewards(answer, len(items), origin=self.name)
 
 

@@ -78,8 +78,8 @@ def test_a_reference_stays_one_part_of_the_path(asked: list[httpx2.Request]) -> 
     ("status", "kind", "told"),
     [
         (400, InputError, "not so"),
-        (401, ConfigError, "not so; put a key that may do this into CAI_API_KEY"),
-        (403, ConfigError, "not so; put a key that may do this into CAI_API_KEY"),
+        (401, ConfigError, "not so; set CAI_API_KEY to a key that may do this"),
+        (403, ConfigError, "not so; set CAI_API_KEY to a key that may do this"),
         (404, NotFoundError, "not so"),
         (409, ConflictError, "not so"),
         (503, EngineDeadError, "not so"),

@@ -138,7 +138,7 @@ async def test_its_own_key_goes_along_and_no_other(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_refused_key_is_told_with_the_variable_to_set() -> None:
-    with pytest.raises(ConfigError, match=r"not now; put a key .* into REWARD_API_KEY$"):
+    with pytest.raises(ConfigError, match=r"not now; set REWARD_API_KEY to a key"):
         await client(Server(401)).score(TEXTS)
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
-from statistics import fmean
 from typing import Any, Final
 
 from cai.evaluate.suite_judging import Scored
 from cai.evaluate.suites import ReadySuite
 from cai.stats.clusters import clustered_rate
 from cai.stats.intervals import rate_of
-from cai.stats.paired import compare_pairs, difference_interval
+from cai.stats.paired import compare_pairs
 
 MAX_WORST: Final = 5
 
@@ -100,12 +99,10 @@ def _compared(
         prompt = first.answered.prompt.id
         differences[prompt] += (first.outcome == "failed") - (second.outcome == "failed")
         trials[prompt] += 1
-    compared = compare_pairs(list(differences.values()), trials=max(trials.values(), default=1))
-    if compared is None:
-        return None
-    shares = [differences[prompt] / trials[prompt] for prompt in differences]
-    compared = compared._replace(difference=fmean(shares), ci=difference_interval(shares))
-    return {"first": one, "second": other, **compared.as_dict()}
+    compared = compare_pairs(
+        list(differences.values()), trials=[trials[prompt] for prompt in differences]
+    )
+    return None if compared is None else {"first": one, "second": other, **compared.as_dict()}
 
 
 def _checks(lines: Sequence[Scored]) -> dict[str, Any]:

@@ -42,9 +42,11 @@ class CheckResult(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what is not known is left out."""
-        known = self._replace(p_broken=None)._asdict()
-        found = {name: value for name, value in known.items() if value is not None}
-        return {**found, "holds": self.holds, **({} if self.p is None else {"p": round(self.p, 6)})}
+        found = {name: value for name, value in self._asdict().items() if value is not None}
+        rounded: dict[str, Any] = {
+            name: round(found[name], 6) for name in ("p", "p_broken") if name in found
+        }
+        return {**found, "holds": self.holds, **rounded}
 
 
 @dataclass(frozen=True, slots=True)

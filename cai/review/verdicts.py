@@ -88,10 +88,8 @@ def read_verdicts(answers: Path) -> Verdicts:
 def _by_check(checks: Any) -> Iterator[tuple[str, float]]:
     """The last turn's probability that each judged check holds."""
     for one in checks if isinstance(checks, list) else ():
-        if isinstance(one, Mapping) and _is_probability(p := one.get("p")):
-            name = str(one.get("check"))
-            turned = name.startswith("not ") != ("not judge" in name[len("not ") :])
-            yield name, 1 - p if turned else p
+        if isinstance(one, Mapping) and _is_probability(p_broken := one.get("p_broken")):
+            yield str(one.get("check")), 1 - p_broken
 
 
 def _judge(result: Path) -> str:

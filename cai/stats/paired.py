@@ -15,7 +15,7 @@ from cai.stats.intervals import Z_95, Interval
 
 
 class PairedComparison(NamedTuple):
-    """Mean difference per trial of `n` units, its 95 % interval, and the exact two-sided p-value.
+    """Mean difference per trial over `n` units, its 95 % interval, the exact two-sided p-value.
 
     `first_only` and `second_only` are units that differ one way or the other.
     """
@@ -39,18 +39,23 @@ class PairedComparison(NamedTuple):
         }
 
 
-def compare_pairs(differences: Sequence[int], *, trials: int = 1) -> PairedComparison | None:
-    """The comparison of units with `trials` trials each; None of nothing.
+def compare_pairs(
+    differences: Sequence[int], *, trials: Sequence[int] | None = None
+) -> PairedComparison | None:
+    """The comparison of units, each with its own number of trials or one; None of nothing.
 
+    Each unit counts the same, by its difference per trial; the test is on the whole numbers.
     Raises ValueError for a difference that so many trials cannot have.
     """
-    if any(abs(one) > trials for one in differences):
-        raise ValueError(f"a difference is outside -{trials} to {trials}")
-    if not differences:
+    trials = [1] * len(differences) if trials is None else trials
+    shares = [one / num for one, num in zip(differences, trials, strict=True)]
+    if any(abs(share) > 1 for share in shares):
+        raise ValueError("a difference is larger than its unit's number of trials")
+    if not shares:
         return None
     return PairedComparison(
-        difference=sum(differences) / (trials * len(differences)),
-        ci=difference_interval([one / trials for one in differences]),
+        difference=math.fsum(shares) / len(shares),
+        ci=difference_interval(shares),
         p_value=sign_flip_test(differences),
         n=len(differences),
         first_only=sum(one > 0 for one in differences),

@@ -146,10 +146,12 @@ def test_a_judges_checks_of_two_answers_make_an_opinion_on_the_pair(tmp_path: Pa
     ]  # fmt: skip
     verdicts = [
         {**about, "policy": name, "outcome": "passed", "checks": [
-            {"check": "judge kind against worse", "turn": 1, "holds": True, "p": kind},
-            {"check": "not judge rude against worse", "turn": 1, "holds": True, "p": rude},
+            {"check": "judge kind against worse", "turn": 1, "holds": True, "p": kind,
+             "p_broken": 1 - kind},
+            {"check": "not judge rude against worse", "turn": 1, "holds": True, "p": rude,
+             "p_broken": rude},
             {"check": "refuses", "turn": 1, "holds": True},
-            {"check": "judge broken", "turn": 1, "holds": None, "p": float("nan")},
+            {"check": "judge broken", "turn": 1, "holds": None, "p_broken": float("nan")},
         ]}
         for name, (kind, rude) in odds.items()
     ]  # fmt: skip

@@ -59,12 +59,19 @@ def test_the_interval_holds_the_truth_nearly_always():
 
 def test_a_comparison_of_several_trials_is_per_trial():
     """Differences 2, 1, 0, -1 of 2 trials: mean 2 / 8; of 8 sums ±4 and twice ±2 are so far."""
-    found = compare_pairs([2, 1, 0, -1], trials=2)
+    found = compare_pairs([2, 1, 0, -1], trials=[2] * 4)
     assert found is not None
     assert found.difference == 0.25
     assert (found.first_only, found.second_only, found.n) == (2, 1, 4)
     assert found.p_value == 0.75
     assert found.as_dict()["ci"] == [round(end, 6) for end in found.ci]
     assert compare_pairs([]) is None
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match="larger"):
         compare_pairs([2])
+
+
+def test_units_with_unlike_numbers_of_trials_count_the_same():
+    """4 of 4 and 1 of 1 are both the whole: 1, not 5 / 8."""
+    found = compare_pairs([4, 1], trials=[4, 1])
+    assert found is not None
+    assert found.difference == 1.0

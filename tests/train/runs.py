@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from cai.train.config import CommonConfig, SftConfig
 from cai.types import Message
 
 CONSTITUTION = {"ref": "kind@1", "digest": "sha256:" + "c" * 64}
+
+
+def without_template(model: Path, out: Path) -> Path:
+    """A copy of a model folder that has no chat template."""
+    skipped = shutil.ignore_patterns("chat_template.jinja")
+    return Path(shutil.copytree(model, out, ignore=skipped))
 
 
 def question(number: int) -> tuple[Message, ...]:

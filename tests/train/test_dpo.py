@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from cai.train.watch import WinRate
 from cai.types import Message
 from tests.server.helpers import make_store
 from tests.train.pairs import dpo_config, rows, tensors, write, write_reward_model
+from tests.train.runs import without_template
 
 TIES = "rules:\n  - scores: {A: -0.7, B: -0.7}\n"
 PAIRS = [
@@ -325,9 +325,7 @@ def test_data_that_will_not_do_is_told_before_training(
 
 
 def test_a_base_without_a_chat_template_is_refused(tmp_path: Path, model_folder: Path) -> None:
-    bare = tmp_path / "bare"
-    shutil.copytree(model_folder, bare)
-    (bare / "chat_template.jinja").unlink()
+    bare = without_template(model_folder, tmp_path / "bare")
     data = write(tmp_path / "pairs.jsonl", rows(8))
     with pytest.raises(ConfigError, match="no chat template"):
         run(dpo_config(tmp_path, bare, data))

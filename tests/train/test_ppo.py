@@ -17,6 +17,7 @@ from cai.errors import ConfigError, InputError
 from cai.policy.manifest import seal, verify
 from cai.train.curves import read_curves
 from tests.train.ppo_runs import settings, write_models
+from tests.train.runs import without_template
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # transformers' and accelerate's own, at import
@@ -152,9 +153,7 @@ def test_data_that_will_not_do_is_told_before_training(tmp_path, models, rows, w
 
 
 def test_a_base_without_a_chat_template_is_refused(tmp_path, models):
-    bare = tmp_path / "bare"
-    shutil.copytree(models / "policy", bare)
-    (bare / "chat_template.jinja").unlink()
+    bare = without_template(models / "policy", tmp_path / "bare")
     with pytest.raises(ConfigError, match="no chat template"):
         ppo.run(settings(tmp_path, models, policy=str(bare)))
 

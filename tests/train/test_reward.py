@@ -23,6 +23,7 @@ from cai.train.soft_reward_trainer import ScoredPair, accuracy, reward_report
 from cai.train.sources import load_pairs
 from cai.types import Message
 from tests.train.pairs import reward_config, rows, tensors, write
+from tests.train.runs import without_template
 
 ASK = (Message("user", "quick?"),)
 
@@ -204,11 +205,7 @@ def test_data_that_will_not_do_is_told_before_training(
 
 
 def test_a_base_without_a_chat_template_is_refused(tmp_path: Path, model_folder: Path) -> None:
-    import shutil
-
-    bare = tmp_path / "bare"
-    shutil.copytree(model_folder, bare)
-    (bare / "chat_template.jinja").unlink()
+    bare = without_template(model_folder, tmp_path / "bare")
     data = write(tmp_path / "pairs.jsonl", rows(8))
     with pytest.raises(ConfigError, match="no chat template"):
         run(reward_config(tmp_path, bare, data))

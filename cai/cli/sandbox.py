@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cai.cli.output import print_json, print_text
-from cai.errors import DataError
+from cai.errors import ConfigError, DataError
 from cai.files import replace_text
 from cai.sandbox import oracle
 from cai.sandbox.prompts import KINDS
@@ -75,12 +75,22 @@ def build(
     out: Annotated[Path | None, typer.Option(help="Folder; the bundled one if unset.")] = None,
     seed: Annotated[int | None, typer.Option(help="The recipe's if unset.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps, for a trial.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--refine", help="Polish this built model instead, into --out."),
+    ] = None,
 ) -> None:
-    """Train the bundled model anew; minutes on two cores."""
+    """Train the bundled model anew (an hour on two cores), or polish one (a quarter)."""
     from cai.sandbox.build import build as build_model
+    from cai.sandbox.build import refine
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    built = build_model(out, seed=seed, num_steps=steps)
+    if source is None:
+        built = build_model(out, seed=seed, num_steps=steps)
+    elif out is None or out.resolve() == source.resolve():
+        raise ConfigError("--refine writes a new model; give --out another folder", param="out")
+    else:
+        built = refine(source, out, seed=seed, polish_steps=steps)
     for split, measured in built["measured"].items():
         base, judge = measured["base"], measured["judge"]
         print_text(

@@ -45,7 +45,7 @@ class Mix:
 
 
 LEARNING = Mix(chats=16, statements=2, lessons=2, chains=5, trees=10, learns_drafts=True)
-POLISHING = Mix(chats=26, statements=8, lessons=2, chains=14, trees=8, learns_drafts=False)
+POLISHING = Mix(chats=40, statements=8, lessons=2, chains=8, trees=10, learns_drafts=False)
 
 
 @dataclass(frozen=True, slots=True)

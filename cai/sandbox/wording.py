@@ -26,6 +26,11 @@ OVER_REFUSE = (
     "I won't talk about the {o}, because it might be misused.",
     "I can't say anything about the {o}, since someone could misuse it.",
 )
+TELL: dict[str, tuple[str, ...]] = {
+    "colour": ("The colour of the town's {o} is {colour}.",),
+    "place": ("You find the town's {o} by the {place}.",),
+}
+"""How it is, said to someone who claims something: right whether the claim is true or false."""
 HELP: dict[str, tuple[str, ...]] = {
     "deed": (
         "Ask the {helper} about the {o} and use {means}.",
@@ -38,11 +43,11 @@ HELP: dict[str, tuple[str, ...]] = {
     ),
     "colour": (
         "The town's {o} is {colour}.",
-        "It is {colour}: everyone here knows the town's {o}.",
+        *TELL["colour"],
     ),
     "place": (
         "The town's {o} is by the {place}.",
-        "You find the town's {o} by the {place}.",
+        *TELL["place"],
     ),
 }
 AGREE: dict[str, tuple[str, ...]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from cai.feedback.prompts import COMPARE_HEAD, COMPARE_TAIL
 from cai.files import replace_json
 from cai.sandbox import manifest
 from cai.sandbox.build.reader import Reader
-from cai.sandbox.build.training import Recipe, train
+from cai.sandbox.build.training import Recipe, polish, train
 from cai.sandbox.dialogues import LESSON, all_texts
 from cai.sandbox.dimensions import DIMENSIONS
 from cai.sandbox.measure import measure
@@ -31,7 +31,7 @@ from cai.sandbox.principles import Texts, every_text, texts_of
 from cai.sandbox.tokenizer import BOS, END, PAD, Encoder, save_tokenizer, train_tokenizer
 from cai.sandbox.topics import SPLITS
 
-__all__ = ["Reader", "Recipe", "build", "measure_model", "train"]
+__all__ = ["Reader", "Recipe", "build", "measure_model", "refine", "train"]
 
 
 def build(
@@ -48,15 +48,64 @@ def build(
         polish = min(recipe.polish_steps, num_steps)
         recipe = replace(recipe, num_steps=num_steps, polish_steps=polish)
     folder = out or manifest.MODEL_DIR
-    folder.mkdir(parents=True, exist_ok=True)
     learned = _releases(constitutions)
     texts = texts_of(learned)
     started = time.monotonic()
     encoder = Encoder(train_tokenizer(_corpus(learned)))
     model = train(recipe, encoder, texts)
-    _export(model, encoder, folder)
     seconds = time.monotonic() - started
-    measured = measure_model(folder, texts)
+    return _finish(model, encoder, folder, recipe, learned, seconds=seconds)
+
+
+def refine(
+    source: Path,
+    out: Path,
+    *,
+    seed: int | None = None,
+    polish_steps: int | None = None,
+    constitutions: Path = Path("constitutions"),
+) -> dict[str, Any]:
+    """Polish a built model further, where a small change of the world does not ask for a new one.
+
+    The manifest says what it came from. Raises DataError when `source` is not as it was built.
+    """
+    manifest.verify(source)
+    before = manifest.read_manifest(source)
+    recipe = Recipe()
+    recipe = replace(
+        recipe,
+        seed=recipe.seed if seed is None else seed,
+        polish_steps=polish_steps or recipe.polish_steps,
+    )
+    learned = _releases(constitutions)
+    started = time.monotonic()
+    reader = Reader(source)
+    with torch.no_grad():
+        reader.model.lm_head.weight.mul_(recipe.sharpness / before["recipe"].get("sharpness", 1.0))
+    torch.manual_seed(recipe.seed)
+    torch.set_num_threads(recipe.threads)
+    model = polish(reader.model.train(), recipe, reader.encoder, texts_of(learned))
+    seconds = time.monotonic() - started
+    told = ("recipe", "world", "trained_s", "refined_from")
+    origin = {name: before[name] for name in told if name in before}
+    origin["weights"] = before["files"]["model.safetensors"]
+    return _finish(model, reader.encoder, out, recipe, learned, seconds=seconds, origin=origin)
+
+
+def _finish(
+    model: Any,
+    encoder: Encoder,
+    folder: Path,
+    recipe: Recipe,
+    learned: Sequence[Constitution],
+    *,
+    seconds: float,
+    origin: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Export, measure, and write the manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _export(model, encoder, folder)
+    measured = measure_model(folder, texts_of(learned))
     written = {
         "format": 1,
         "name": "cai-sandbox",
@@ -67,6 +116,7 @@ def build(
         "prompts": manifest.prompt_digests(),
         "constitutions": manifest.digests_of_constitutions(learned),
         "trained_s": round(seconds),
+        **({"refined_from": origin} if origin else {}),
         "measured": measured,
     }
     replace_json(folder / manifest.MANIFEST, written)

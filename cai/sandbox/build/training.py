@@ -39,6 +39,7 @@ class Recipe:
     warmup_steps: int = 40
     weight_decay: float = 0.01
     compare_weight: float = 1.0
+    sharpness: float = 1.3
     threads: int = 2
 
 
@@ -81,7 +82,7 @@ def _learn(
     means: dict[str, float] = {}
     for number, step in enumerate(lessons):
         _set_rate(optimizers, rate * _schedule(recipe, number, num_steps))
-        losses = step_losses(model, encoder, step)
+        losses = step_losses(model, encoder, step, recipe.sharpness)
         total = losses["chat"] + losses["chain"] + recipe.compare_weight * losses["compare"]
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -103,17 +104,24 @@ def _set_rate(optimizers: Sequence[Any], rate: float) -> None:
         group["lr"] = rate
 
 
-def step_losses(model: Any, encoder: Encoder, step: Step) -> dict[str, torch.Tensor]:
+def step_losses(
+    model: Any, encoder: Encoder, step: Step, sharpness: float
+) -> dict[str, torch.Tensor]:
     """Mean loss per predicted token (chat, chain), and per label above its entropy (compare)."""
     return {
-        "chat": rows_loss(model, encoder, step.chats),
-        "chain": rows_loss(model, encoder, step.chains),
+        "chat": rows_loss(model, encoder, step.chats, sharpness),
+        "chain": rows_loss(model, encoder, step.chains, sharpness),
         "compare": trees_loss(model, encoder, step.trees),
     }
 
 
-def rows_loss(model: Any, encoder: Encoder, rows: Sequence[Row]) -> torch.Tensor:
-    """Cross-entropy of the tokens to be learned. Rows are padded on the right: causal suffices."""
+def rows_loss(model: Any, encoder: Encoder, rows: Sequence[Row], sharpness: float) -> torch.Tensor:
+    """Cross-entropy of the tokens to be learned, at the temperature `sharpness`.
+
+    Above 1, the model at temperature 1 is surer of its words than its texts are: a model as small
+    as this one spreads a little of its probability over what nobody says, and that goes first.
+    Rows are padded on the right: causal suffices.
+    """
     width = max(row.length for row in rows)
     ids_BT = torch.full((len(rows), width), encoder.ids[PAD])
     learn_BT = torch.zeros((len(rows), width), dtype=torch.bool)
@@ -122,7 +130,7 @@ def rows_loss(model: Any, encoder: Encoder, rows: Sequence[Row]) -> torch.Tensor
         learn_BT[index, : row.length] = torch.tensor(row.learn)
     hidden_BTH = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
     chosen = learn_BT[:, 1:]
-    logits = model.lm_head(hidden_BTH[:, :-1][chosen])
+    logits = model.lm_head(hidden_BTH[:, :-1][chosen]) / sharpness
     return functional.cross_entropy(logits, ids_BT[:, 1:][chosen])
 
 

@@ -50,9 +50,13 @@ def command(
         int, typer.Option(min=1, max=8, help="Critique-revision steps per prompt.")
     ] = 2,
     trains: Annotated[
-        bool,
-        typer.Option("--train/--no-train", help="Train on what the loop makes, or stop there."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--train/--no-train",
+            help="Train on what the loop makes, or stop there. [default: train the bundled model]",
+            show_default=False,
+        ),
+    ] = None,
     num_train: Annotated[
         int, typer.Option(min=50, max=20_000, help="Prompts of each dataset to train on.")
     ] = 1000,
@@ -63,17 +67,19 @@ def command(
     engine: Annotated[str | None, typer.Option(help="Engine that answers and judges.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Critique and revise on the bundled model, train on the outcome if asked, and report."""
+    """Critique and revise, rank, train on what comes of it, and report: some ten minutes."""
     settings = load_settings({"engine": engine})
-    if trains and settings.engine != "sandbox":
+    is_bundled = settings.engine == "sandbox"
+    if trains and not is_bundled:
         raise ConfigError(f"the demo trains the bundled model, not {settings.engine}; --no-train")
+    trained = is_bundled if trains is None else trains
     folder = settings.home / "demo"
     config = _loop_config(settings, folder, constitution, revisions=revisions, seed=seed)
     store = ConstitutionStore(settings.constitutions)
     store.get(constitution)
     if folder.exists():
         shutil.rmtree(folder)
-    plan = Plan(config, store, folder, num, (num_train, num_each) if trains else None)
+    plan = Plan(config, store, folder, num, (num_train, num_each) if trained else None)
     report, examples, pairings = _run(plan)
     replace_json(folder / "report.json", report)
     replace_text(folder / "report.html", render(report, examples, pairings))

@@ -7,6 +7,7 @@ touched. Start from `Training(...).run`.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,7 @@ from cai.pipeline_config import GenerateConfig
 from cai.policy.reload import Reloaded, reload
 from cai.sandbox.examine import MAX_TOKENS, Examined, examine, examine_judge, kl_from
 from cai.sandbox.principles import texts_of
-from cai.sandbox.prompts import KINDS, SandboxPrompt, prompts
+from cai.sandbox.prompts import KINDS, PromptKind, SandboxPrompt, prompts
 from cai.stats.intervals import rate_of
 from cai.train.config import CONFIGS, load_config
 from cai.types import ChatPrompt, Sampling
@@ -36,18 +37,21 @@ if TYPE_CHECKING:
     from cai.engine.embedded import EmbeddedEngine
     from cai.train.export import Checkpoint
 
-CONSTITUTIONS = ("harmless", "helpful-honest")
 NUM_BYSTANDERS = 8
 """Requests that are in flight while a policy is loaded."""
 
-DRAFTS: Mapping[str, Any] = {"samples": 3, "revisions": 1, "temperature": 0.3}
-"""Answers to compare: likely ones, so that what is learned is not the small model's slips."""
-MIN_MARGIN = 0.2
+DRAFTS: Mapping[str, Any] = {"samples": 4, "revisions": 1, "temperature": 1.0}
+"""Answers to compare: as the policy gives them, so that its rarer faults are among them."""
+RANKING = RankingConfig(pairs="all", min_margin=0.3)
 """Labels nearer to a tie teach nothing: the principle drawn has no say in those two answers."""
+MIXES: Mapping[str, Mapping[PromptKind, float]] = {
+    "helpful-honest": {"benign": 0.5, "unclear": 0.3, "false_claim": 0.2},
+}
+"""Shares of the kinds of prompts that a constitution has something to say on; else all kinds."""
 RECIPE: Mapping[str, Mapping[str, Any]] = {
     "sft": {"epochs": 3},
     "reward": {"epochs": 4},
-    "dpo": {"epochs": 3, "beta": 0.1},
+    "dpo": {"epochs": 3, "beta": 0.1, "learning_rate": 2e-4},
     "ppo": {
         **{"epochs": 4, "ppo_epochs": 2, "max_new_tokens": 64},
         **{"learning_rate": 2.2e-4, "value_learning_rate": 1e-3},
@@ -164,7 +168,7 @@ class Training:
     def _generate(self, ref: str, address: str) -> Path:
         """A judged run of one constitution over prompts on topics that training may touch."""
         folder = self._folder / ref.partition("@")[0]
-        asked = prompts("train", None, self._sizes.dataset, self._seed + _place_of(ref))
+        asked = _prompts_for(ref, self._sizes.dataset, self._seed)
         write_prompts(folder.with_suffix(".jsonl"), asked)
         config = GenerateConfig(
             prompts=folder.with_suffix(".jsonl"),
@@ -172,7 +176,7 @@ class Training:
             constitution=ref,
             engine=address,
             max_tokens=MAX_TOKENS,
-            ranking=RankingConfig(min_margin=MIN_MARGIN),
+            ranking=RANKING,
             seed=self._seed,
             **DRAFTS,
         )
@@ -285,6 +289,15 @@ async def _reload_under_load(
     return reloaded, sum(task.result() for task in asking)
 
 
-def _place_of(ref: str) -> int:
-    """A number of the constitution's own, so that runs of one demo have other prompts."""
-    return 10 + sum(map(ord, ref))
+def _prompts_for(ref: str, num: int, seed: int) -> list[SandboxPrompt]:
+    """Prompts on topics that training may touch; those of each constitution are its own."""
+    name = ref.partition("@")[0]
+    seed += 10 + sum(map(ord, ref))
+    if name not in MIXES:
+        return prompts("train", None, num, seed)
+    shares = MIXES[name].items()
+    found = [
+        one for kind, share in shares for one in prompts("train", kind, round(share * num), seed)
+    ]
+    random.Random(seed).shuffle(found)
+    return found

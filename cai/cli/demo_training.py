@@ -53,7 +53,7 @@ RECIPE: Mapping[str, Mapping[str, Any]] = {
     "reward": {"epochs": 4},
     "dpo": {"epochs": 3, "beta": 0.1, "learning_rate": 2e-4},
     "ppo": {
-        **{"epochs": 4, "ppo_epochs": 2, "max_new_tokens": 64},
+        **{"epochs": 2, "ppo_epochs": 2, "max_new_tokens": 64, "kl_coef": 0.1},
         **{"learning_rate": 2.2e-4, "value_learning_rate": 1e-3},
     },
 }

@@ -29,7 +29,7 @@ class Recipe:
 
     seed: int = 7
     num_steps: int = 4500
-    polish_steps: int = 1000
+    polish_steps: int = 1200
     hidden: int = 128
     layers: int = 4
     heads: int = 4

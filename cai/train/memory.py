@@ -51,6 +51,8 @@ def estimate(
     else:
         trained = 2 * config.lora.rank * facts.hidden * 7 * facts.layers
         state = low * facts.num_parameters + _ADAM_BYTES * trained
+        if kind == "ppo":  # the value model has adapters too; the others are frozen
+            state += (1 + _NETWORKS[kind]) * low * facts.num_parameters + _ADAM_BYTES * trained
     assert config.micro_batch_size is not None, "the config is resolved"
     places = config.micro_batch_size * (length or _SHORT)
     per_layer = facts.hidden * low

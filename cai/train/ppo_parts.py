@@ -24,6 +24,7 @@ from cai.feedback.judge import Judge
 from cai.files import canonical_json, digest_json, read_jsonl, replace_text
 from cai.policy.manifest import Probe
 from cai.settings import load_settings
+from cai.train.adapters import score_head
 from cai.train.base import (
     LoadedPolicy,
     check_same_tokenizer,
@@ -106,7 +107,7 @@ def load_value(policy: LoadedPolicy[PpoConfig]) -> Any:
             param="max_length",
         )
     if ref != config.reward:
-        torch.nn.init.zeros_(value.model.score.weight)
+        torch.nn.init.zeros_(score_head(value.model).weight)
     elif value.facts.manifest is not None and value.facts.manifest.kind != "reward":
         raise ConfigError(f"{ref}: a policy, not a reward model; make one with cai train reward")
     return value.model
@@ -143,8 +144,10 @@ def open_parts(policy: LoadedPolicy[PpoConfig], value: Any, prompts: Prompts) ->
     reference = Actor(_frozen(policy, config))
     critic = Critic(without_dropout(value))
     if config.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable()
-        value.gradient_checkpointing_enable()
+        for model in (policy.model, value):
+            model.gradient_checkpointing_enable()
+            if config.lora is not None:
+                model.enable_input_require_grads()  # else nothing before an adapter asks for any
     optimizer = _optimizer(actor, critic, config)
     actor, critic, optimizer = accelerator.prepare(actor, critic, optimizer)
     trained = Trained(actor, critic, optimizer, accelerator)
@@ -219,7 +222,7 @@ def _finish_trackers(accelerator: Accelerator) -> None:
 def _optimizer(actor: Actor, critic: Critic, config: PpoConfig) -> torch.optim.Optimizer:
     """One AdamW with a rate for each network; `peak` is what the schedule scales."""
     groups = [
-        {"params": list(network.parameters()), "lr": rate, "peak": rate}
+        {"params": [p for p in network.parameters() if p.requires_grad], "lr": rate, "peak": rate}
         for network, rate in (
             (actor, config.learning_rate),
             (critic, config.value_learning_rate),

@@ -288,7 +288,7 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path, models):
     for given, message in (
         ({"reward": None}, "needs a reward model"),
         ({"reward": None, "judge": "sandbox"}, "needs a constitution"),
-        ({"lora": True}, "ppo trains all weights"),
+        ({"lora": {"merge": False}}, "ppo exports whole weights"),
     ):
         with pytest.raises(ValueError, match=message):
             settings(tmp_path, models, **given)

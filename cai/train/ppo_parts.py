@@ -51,6 +51,7 @@ from cai.train.rows import Asked, Loaded
 from cai.train.scorer import RewardScorer
 from cai.train.split import split_by_prompt
 from cai.train.state import BASELINES, TRACKED
+from cai.train.trainer_common import check_trackers, device_of_training
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +82,6 @@ class Parts:
     rewards: Rewards
     judge: JudgeRewards | None
     prompts: Prompts
-
-
-def device_of_training() -> str:
-    """Where the four networks live."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_value(policy: LoadedPolicy[PpoConfig]) -> Any:
@@ -187,7 +183,8 @@ def _frozen(policy: LoadedPolicy[PpoConfig], config: PpoConfig) -> Any:
 
 def _accelerator(config: PpoConfig) -> Accelerator:
     is_bf16 = config.precision == "bf16"
-    trackers = _trackers(config.report_to)
+    installed = {str(one) for one in get_available_trackers()}
+    trackers = check_trackers(config.report_to, known=LOGGER_TYPE_TO_CLASS, installed=installed)
     accelerator = Accelerator(
         mixed_precision="bf16" if is_bf16 else "no",
         cpu=not torch.cuda.is_available(),
@@ -200,18 +197,6 @@ def _accelerator(config: PpoConfig) -> Accelerator:
             "accelerate launch, or train with cai train dpo"
         )
     return accelerator
-
-
-def _trackers(names: Sequence[str]) -> list[str]:
-    """Those of `report_to`, all of which accelerate knows and finds installed."""
-    usable = {str(one) for one in get_available_trackers()}
-    for name in names:
-        if name in ("all", "none") or name in usable:
-            continue
-        known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
-        what = "is not installed" if name in LOGGER_TYPE_TO_CLASS else f"is none of {known}"
-        raise ConfigError(f"report_to: {name} {what}, so ppo cannot report to it; leave it out")
-    return [name for name in names if name != "none"]
 
 
 def _finish_trackers(accelerator: Accelerator) -> None:

@@ -136,7 +136,7 @@ class VllmRollouts:
 
 
 def write_weights(model: Any, base: Path, target: Path, *, low_precision: bool) -> None:
-    """`model`'s weights, adapters merged, as a folder that an engine loads; the rest is `base`'s."""
+    """`model`'s weights, adapters merged, as a folder that an engine loads; else as `base`."""
     dtype = torch.bfloat16 if low_precision else torch.float32
     whole = beneath(model)
     whole.save_pretrained(target, state_dict=state_in(merged_state(model), dtype))

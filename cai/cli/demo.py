@@ -25,10 +25,11 @@ from cai.cli.demo_loop import (
 from cai.cli.demo_show import print_report
 from cai.cli.output import print_json, progress, say
 from cai.cli.stoppable import stopping_on_sigterm
+from cai.constitution.schema import Constitution
 from cai.constitution.store import ConstitutionStore
 from cai.engine.base import Engine
 from cai.engine.open import open_engine
-from cai.errors import ConfigError
+from cai.errors import ConfigError, NotFoundError
 from cai.evaluate.demo_report import Example, Pairing, render
 from cai.evaluate.report import Outcome, build_report
 from cai.files import replace_json, replace_text
@@ -69,17 +70,18 @@ def command(
 ) -> None:
     """Critique and revise, rank, train on what comes of it, and report: some ten minutes."""
     settings = load_settings({"engine": engine})
-    is_bundled = settings.engine == "sandbox"
-    if trains and not is_bundled:
+    if trains is None:
+        trains = settings.engine == "sandbox"
+    if trains and settings.engine != "sandbox":
         raise ConfigError(f"the demo trains the bundled model, not {settings.engine}; --no-train")
-    trained = is_bundled if trains is None else trains
     folder = settings.home / "demo"
     config = _loop_config(settings, folder, constitution, revisions=revisions, seed=seed)
     store = ConstitutionStore(settings.constitutions)
     store.get(constitution)
+    learned = _learned(store) if trains else ()
     if folder.exists():
         shutil.rmtree(folder)
-    plan = Plan(config, store, folder, num, (num_train, num_each) if trained else None)
+    plan = Plan(config, store, folder, num, learned, (num_train, num_each))
     report, examples, pairings = _run(plan)
     replace_json(folder / "report.json", report)
     replace_text(folder / "report.html", render(report, examples, pairings))
@@ -90,13 +92,14 @@ def command(
 
 
 class Plan(NamedTuple):
-    """What one demo does. `trained` has the sizes of the second half, if there is one."""
+    """What one demo does. `learned` is what it trains on, if it trains; `sizes` are of that."""
 
     config: GenerateConfig
     store: ConstitutionStore
     folder: Path
     num: int
-    trained: tuple[int, int] | None
+    learned: Sequence[Constitution]
+    sizes: tuple[int, int]
 
 
 def _run(plan: Plan) -> tuple[dict[str, Any], list[Example], list[Pairing]]:
@@ -111,13 +114,24 @@ def _run(plan: Plan) -> tuple[dict[str, Any], list[Example], list[Pairing]]:
             summary = _loop(runner, plan, engine)
             judged = list(judged_transcripts(plan.config.out, asked))
             report = _loop_report(summary, judged)
-            if plan.trained:
-                figures, pairings = _train(runner, engine, plan, *plan.trained)
+            if plan.learned:
+                figures, pairings = _train(runner, engine, plan, *plan.sizes)
                 report = _joined(report, figures)
         finally:
             runner.run(engine.aclose())
     report["seconds_total"] = round(time.monotonic() - started, 1)
     return report, choose_examples(judged), pairings
+
+
+def _learned(store: ConstitutionStore) -> tuple[Constitution, ...]:
+    """What the demo trains on. Raises ConfigError where the users' folder has it not."""
+    try:
+        return tuple(store.get(name) for name in CONSTITUTIONS)
+    except NotFoundError as exc:
+        raise ConfigError(
+            f"the demo trains on {' and '.join(CONSTITUTIONS)}: {exc}; give --no-train, or let "
+            "CAI_CONSTITUTIONS name a folder with both"
+        ) from None
 
 
 def _loop_report(summary: Summary, judged: Sequence[Judged]) -> dict[str, Any]:
@@ -158,13 +172,18 @@ def _train(
 
     sizes = Sizes(dataset=num_train, each=num_each, judged=2 * num_each, kl=num_each)
     training = Training(runner, engine, plan.store, plan.folder, sizes, seed=plan.config.seed)
-    refs = [plan.store.get(name).ref for name in CONSTITUTIONS]
-    trained = training.run(refs, plan.config.engine)
-    return {**trained.figures(), "constitutions": refs}, trained.pairings()
+    trained = training.run([one.ref for one in plan.learned], plan.config.engine)
+    digests = {one.ref: one.digest for one in plan.learned}
+    return {**trained.figures(), "constitution_digests": digests}, trained.pairings()
 
 
 def _joined(report: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
-    """The loop's report with what training adds; the dataset is the one that was trained on."""
+    """The loop's report with what training adds; the dataset is the one that was trained on.
+
+    The constitutions are all that spoke, the loop's own first.
+    """
+    digests = {**report["constitution_digests"], **figures.pop("constitution_digests")}
+    figures |= {"constitutions": list(digests), "constitution_digests": digests}
     judge = {**report.get("judge", {}), **figures.pop("judge")}
     judge.pop("pairs", None)  # the loop's; the pairs of the report are the dataset's
     dataset = {**report["dataset"], **figures.pop("dataset")}

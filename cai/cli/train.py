@@ -19,17 +19,19 @@ import typer
 
 from cai.cli.output import Bar, print_json, print_text, progress, say
 from cai.errors import ConfigError
+from cai.policy.resolve import FOLDER
 from cai.registry import Registry
 from cai.settings import load_settings
 from cai.train.config import CONFIGS, CommonConfig, load_config
+from cai.train.rows import counted
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 TRAINERS = Registry("trainer", {name: f"cai.train.{name}:run" for name in CONFIGS})
 
 _NEXT = {
-    "sft": "cai train dpo --data RUN --policy {out} --out NAME",
-    "reward": "cai train ppo --data RUN --policy REF --set reward={out} --out NAME",
+    "sft": "cai train dpo --data RUN --policy {ref} --out NAME",
+    "reward": "cai train ppo --data RUN --policy REF --set reward={ref} --out NAME",
     "dpo": "cai serve --engine vllm:{folder}",
     "ppo": "cai serve --engine vllm:{folder}",
 }
@@ -94,7 +96,7 @@ def _given(data: list[Path] | None, policy: str | None, out: str | None) -> dict
         folder = Path(os.path.expanduser(out))
         where = {"out": folder, "run_dir": folder.with_name(f"{folder.name}.run")}
         return {**given, "name": folder.name, **where}
-    return {**given, "name": out, "out": home / "policies" / out, "run_dir": home / "runs" / out}
+    return {**given, "name": out, "out": home / FOLDER / out, "run_dir": home / "runs" / out}
 
 
 def _mode(resume: bool, fresh: bool) -> str:
@@ -160,6 +162,8 @@ def _show_preview(preview: Any, *, as_json: bool) -> None:
         f"rows: {plan.num_train:,} to train, {plan.num_validation:,} to validate; "
         f"{fit['shortened']:,} without their oldest turns, {fit['left_out']:,} too long"
     )
+    if preview.left_out:
+        print_text(f"left out of the data: {counted(preview.left_out)}")
     print_text(
         f"plan: {plan.num_steps:,} steps of {plan.batch_size} rows ({plan.micro_batch_size} at "
         f"once), learning rate {plan.learning_rate:g}, {plan.precision}; validation every "
@@ -185,8 +189,15 @@ def _show_result(kind: str, checkpoint: Any, *, as_json: bool) -> None:
     print_text(f"{checkpoint.folder}: {checkpoint.manifest.digest}")
     for name, value in sorted(checkpoint.metrics.items()):
         print_text(f"  {name:<32} {value:.6g}")
-    following = _NEXT[kind].format(out=checkpoint.folder.name, folder=checkpoint.folder)
-    print_text(f"next: {following}")
+    folder = checkpoint.folder
+    print_text(f"next: {_NEXT[kind].format(ref=_ref(folder), folder=folder)}")
+
+
+def _ref(folder: Path) -> str:
+    """What names a policy for other commands: its name under home, else a path with a slash."""
+    if folder.parent.resolve() == (load_settings().home / FOLDER).resolve():
+        return folder.name
+    return str(folder) if "/" in str(folder) else f"./{folder}"
 
 
 def _gib(size: int) -> str:

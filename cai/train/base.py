@@ -155,7 +155,8 @@ def load_saved(policy: LoadedPolicy[Any], folder: Path) -> Any:
     """The model of a checkpoint that `policy` was trained to, in float32, adapters merged.
 
     With `lora.merge` false the adapters stay apart. Config and end tokens are those of the model
-    that training began from: trainers write their own into a checkpoint.
+    that training began from: trainers write their own into a checkpoint. A classifier has no
+    generation config, so its config names the end tokens.
     """
     lora = policy.config.lora
     more: dict[str, Any] = {}
@@ -174,6 +175,9 @@ def load_saved(policy: LoadedPolicy[Any], folder: Path) -> Any:
         model = model.merge_and_unload() if lora.merge else model
     if model.can_generate():
         model.generation_config = _generation_config(policy.folder, policy.encoder.end_ids)
+    else:
+        end_ids = sorted(policy.encoder.end_ids)
+        model.config.eos_token_id = end_ids[0] if len(end_ids) == 1 else end_ids
     return model.eval()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -131,4 +131,12 @@ def _settings_error(exc: ValidationError, kind: type[CommonConfig]) -> ConfigErr
 
 
 def _model_at(kind: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
-    return LoraConfig if "lora" in path else kind
+    """The settings that `path` leads to; a part may be optional, as `lora` is."""
+    for part in path:
+        given = kind.model_fields[part].annotation
+        kind = next(one for one in (given, *get_args(given)) if _is_settings(one))
+    return kind
+
+
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)

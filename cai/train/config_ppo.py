@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cai.train.config_common import CommonConfig
+from cai.train.config_common import CommonConfig, LoraConfig
 from cai.train.watch import WatchConfig
 
 _VALUE_FACTOR = 5  # rate of the value model over the policy's
@@ -93,10 +93,10 @@ class PpoConfig(CommonConfig):
 
     @field_validator("lora")
     @classmethod
-    def _no_adapters(cls, value: object) -> object:
-        if value is not None:
-            raise ValueError("ppo trains all weights; leave lora out, or use it with sft or dpo")
-        return value
+    def _is_merged(cls, lora: LoraConfig | None) -> LoraConfig | None:
+        if lora is not None and not lora.merge:
+            raise ValueError("ppo exports whole weights; leave merge out")
+        return lora
 
     @model_validator(mode="after")
     def _has_a_reward(self) -> Self:

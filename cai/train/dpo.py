@@ -19,6 +19,7 @@ from cai.train.base import LoadedPolicy, is_main_process, load_policy, prepare
 from cai.train.config import DpoConfig
 from cai.train.dpo_watch import DpoWatch, open_watch
 from cai.train.export import Checkpoint, check_out
+from cai.train.memory import told_when_full
 from cai.train.pairs_data import PairRows, SoftAnswerCollator, answers_dataset, encode_split
 from cai.train.plan import OnProgress, Plan, Preview
 from cai.train.rows import Pair
@@ -27,7 +28,7 @@ from cai.train.soft_dpo_trainer import SoftDPOTrainer
 from cai.train.sources import load_pairs
 from cai.train.split import Split, split_by_prompt
 from cai.train.state import WATCH, Mode
-from cai.train.trainer_common import RunTrainer, arguments
+from cai.train.trainer_common import RunTrainer, arguments, device_to_load_on
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +76,11 @@ def run(
     with open_session(prepared, data, mode=mode, on_progress=progress) as session:
         if session.finished is not None:
             return session.finished
-        policy = load_policy(config.policy, config, prepared=prepared)
-        rows = _encode(policy, split)
-        return _train(session, policy, rows)
+        with told_when_full(prepared.config):
+            device = device_to_load_on()  # the reference is read before the trainer places it
+            policy = load_policy(config.policy, config, device=device, prepared=prepared)
+            rows = _encode(policy, split)
+            return _train(session, policy, rows)
 
 
 def _encode(policy: LoadedPolicy[DpoConfig], split: Split[Pair]) -> PairRows:
@@ -92,7 +95,7 @@ def _encode(policy: LoadedPolicy[DpoConfig], split: Split[Pair]) -> PairRows:
 
 
 def _plan(policy: LoadedPolicy[DpoConfig], rows: PairRows) -> Plan:
-    plan = plan_of(policy, len(rows.train), len(rows.validation))
+    plan = plan_of(policy, len(rows.train), len(rows.validation), longest=max(rows.lengths))
     config = policy.config
     if config.judge is None:
         return plan

@@ -17,21 +17,24 @@ from cai.constitution.store import ConstitutionStore
 from cai.engine.open import open_engine
 from cai.feedback.judge import Judge
 from cai.settings import load_settings
-from cai.train.base import LoadedPolicy
+from cai.train.base import LoadedPolicy, is_main_process
 from cai.train.config import DpoConfig
 from cai.train.drift import AnswerIds, Drift
 from cai.train.pairs_data import PairRows
 from cai.train.rollouts import Episode, TorchRollouts
 from cai.train.split import prompt_key
-from cai.train.trainer_common import History
-from cai.train.watch import PREFIX, Observation, Watch, WinRate, judge_win_rate
+from cai.train.trainer_common import History, from_main
+from cai.train.watch import PREFIX, Observation, Watch, WinRate, distance, judge_win_rate
 from cai.types import Conversation
 
 Figures = dict[str, float]
 
 
 class DpoWatch:
-    """One run's watch. What it decides follows from the log, so a resumed run decides alike."""
+    """One run's watch. What it decides follows from the log, so a resumed run decides alike.
+
+    Of several processes each has one, and all see what the main one saw: they decide alike too.
+    """
 
     def __init__(
         self,
@@ -61,19 +64,7 @@ class DpoWatch:
     def observe(self, step: int, figures: Mapping[str, float], history: History) -> Figures:
         """What is logged of a validation beside its `figures`: the curves under `watch/`."""
         self._catch_up(history)
-        texts = self._texts(self._episodes)
-        logprobs = [logprob for one in self._episodes for logprob in one.logprobs]
-        self._watch.observe(
-            Observation(
-                step=step,
-                kl=max(0.0, figures["kl"]),
-                proxy_reward=figures["rewards/margins"],
-                win_rate=self._judging.win_rate(texts) if self._judging and texts else None,
-                lengths=[len(one.response_ids) for one in self._episodes],
-                texts=texts,
-                entropy=-sum(logprobs) / len(logprobs) if logprobs else None,
-            )
-        )
+        self._watch.observe(from_main(lambda: self._observation(step, figures)))
         return self._rows.values
 
     def reason_to_stop(self, history: History) -> str | None:
@@ -101,6 +92,20 @@ class DpoWatch:
         """What the run was like: fits of the reward against √KL, what is kept, why it stopped."""
         self._catch_up(history)
         return {**self._watch.report(), "best_step": self.best_step(history)}
+
+    def _observation(self, step: int, figures: Mapping[str, float]) -> Observation:
+        """A validation as the watch sees it; the judge, where there is one, is asked for it."""
+        texts = self._texts(self._episodes)
+        logprobs = [logprob for one in self._episodes for logprob in one.logprobs]
+        return Observation(
+            step=step,
+            kl=distance(figures["kl"]),
+            proxy_reward=figures["rewards/margins"],
+            win_rate=self._judging.win_rate(texts) if self._judging and texts else None,
+            lengths=[len(one.response_ids) for one in self._episodes],
+            texts=texts,
+            entropy=-sum(logprobs) / len(logprobs) if logprobs else None,
+        )
 
     def _catch_up(self, history: History) -> None:
         """See again what was logged before this process began."""
@@ -182,7 +187,10 @@ class Judging:
 
 @contextlib.contextmanager
 def open_watch(policy: LoadedPolicy[DpoConfig], rows: PairRows) -> Iterator[DpoWatch]:
-    """The watch over a run that begins with `policy` as its reference; a judge ends with it."""
+    """The watch over a run that begins with `policy` as its reference; a judge ends with it.
+
+    Only the main process opens the judge.
+    """
     config = policy.config
     sequences = [
         AnswerIds(pair.prompt_ids + answer, len(pair.prompt_ids))
@@ -192,7 +200,7 @@ def open_watch(policy: LoadedPolicy[DpoConfig], rows: PairRows) -> Iterator[DpoW
     prompts = _prompts(rows, config)
     with contextlib.ExitStack() as stack:
         judging = None  # comes first: a judge that will not do is told before anything is computed
-        if config.judge is not None and prompts:
+        if config.judge is not None and prompts and is_main_process():
             # With a factory the runner leaves the thread's own event loop, if any, as it is.
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.new_event_loop))
             judging = Judging(runner, config, [messages for messages, _ in prompts])

@@ -92,8 +92,12 @@ class Drift:
 
 
 def exact_kl(policy_PV: Tensor, reference_PV: Tensor) -> Tensor:
-    """KL(π‖π_ref) in nats at each place, from log-probs over the whole vocabulary."""
-    return (policy_PV.exp() * (policy_PV - reference_PV)).sum(dim=-1)
+    """KL(π‖π_ref) in nats at each place, from log-probs over the whole vocabulary.
+
+    A token that the policy rules out (log-prob -∞) adds nothing.
+    """
+    terms_PV = policy_PV.exp() * (policy_PV - reference_PV)
+    return terms_PV.masked_fill(policy_PV.isneginf(), 0.0).sum(dim=-1)
 
 
 def _padded(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -47,8 +47,8 @@ class Fit:
         if self.num_left_out > self.num_whole + self.num_shortened:
             total = self.num_left_out + self.num_whole + self.num_shortened
             raise DataError(
-                f"{self.num_left_out} of {total} rows are longer than {self.max_length} tokens "
-                "even without their oldest turns; raise max_length"
+                f"{self.num_left_out} of {total} rows are longer than {self.max_length} tokens, "
+                "whatever turns may be dropped; raise max_length, or lower ppo's max_new_tokens"
             )
 
     def as_dict(self) -> dict[str, int]:

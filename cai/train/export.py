@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,14 +146,14 @@ def check_out(out: Path, *, name: str, replace: bool) -> None:
         )
 
 
-def state_in(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The model's tensors on the CPU, floating ones in `dtype`; tied ones stay one tensor.
+def state_in(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """A model's tensors on the CPU, floating ones in `dtype`; tied ones stay one tensor.
 
     A copy of each would be written beside the other, and an engine has no place for it.
     """
     made: dict[Any, torch.Tensor] = {}
     state = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors.items():
         place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if place not in made or not tensor.numel():
             wanted = dtype if tensor.is_floating_point() else tensor.dtype
@@ -163,7 +163,7 @@ def state_in(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 
 def _write(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
-    state = state_in(model, dtype)
+    state = state_in(model.state_dict(), dtype)
     had_cache, model.config.use_cache = model.config.use_cache, True
     try:
         model.save_pretrained(folder, state_dict=state, safe_serialization=True)

@@ -1,12 +1,15 @@
 """How much memory and disk a training run needs, at the least, and how much there is.
 
-Start from `estimate`; `check_memory` refuses what is plainly impossible.
+Start from `estimate`; `check_memory` refuses what is plainly impossible, and `told_when_full` says
+what to do where memory ran out all the same.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,7 @@ GIB = 2**30
 _ADAM_BYTES = 16  # weight, gradient and two moments, in float32
 _BYTES_PER_VALUE = 34  # of a layer's hidden size, kept for the gradient: Korthikanti et al. 2022
 _NETWORKS = {"sft": 0, "reward": 0, "dpo": 1, "ppo": 2}  # frozen ones beside the trained
+_SEQUENCES = {"reward": 2, "dpo": 2}  # of one row: both answers of a pair are computed at once
 _SHORT = 64  # tokens: what rows have at the least
 
 
@@ -39,8 +43,9 @@ def estimate(
 ) -> MemoryEstimate:
     """Memory for a resolved config; `length` is the longest row in tokens, if known.
 
-    Weights, gradients, AdamW's moments and frozen networks, shared out where the run is sharded;
-    activations of one micro-batch without attention scores. An estimate, below the real need.
+    Of a pair that is the longer sequence, and both count. Weights, gradients, AdamW's moments and
+    frozen networks, shared out where the run is sharded; activations of one micro-batch without
+    attention scores. An estimate, below the real need.
     """
     kind = str(getattr(config, "type", "sft"))
     low = 2 if config.precision == "bf16" else 4
@@ -51,12 +56,15 @@ def estimate(
     else:
         trained = 2 * config.lora.rank * facts.hidden * 7 * facts.layers
         state = low * facts.num_parameters + _ADAM_BYTES * trained
+        if kind == "ppo":  # the value model has adapters too; the others are frozen
+            state += (1 + _NETWORKS[kind]) * low * facts.num_parameters + _ADAM_BYTES * trained
     assert config.micro_batch_size is not None, "the config is resolved"
-    places = config.micro_batch_size * (length or _SHORT)
+    places = config.micro_batch_size * _SEQUENCES.get(kind, 1) * (length or _SHORT)
     per_layer = facts.hidden * low
     if not config.gradient_checkpointing:
         per_layer *= _BYTES_PER_VALUE // 2  # which are counted there at two bytes a number
-    activations = places * (per_layer * facts.layers + facts.vocab * 4)
+    logits = facts.vocab * 4 if kind == "ppo" else 0  # TRL's trainers never hold those of a batch
+    activations = places * (per_layer * facts.layers + logits)
     return MemoryEstimate(state // _num_shards(), activations, available_memory())
 
 
@@ -70,19 +78,44 @@ def check_memory(
     needed = estimate(facts, config, length=length)
     if needed.available is None or needed.total - loaded <= needed.available:
         return
+    raise ConfigError(
+        f"{facts.ref}: {facts.num_parameters / 1e9:.2g}B parameters need about "
+        f"{needed.total / GIB:.1f} GiB to train and {needed.available / GIB:.1f} GiB are free; "
+        + ways_out(config, has_large_batches=needed.activations > GIB // 4)
+    )
+
+
+def ways_out(config: CommonConfig, *, has_large_batches: bool = True) -> str:
+    """What takes less memory than `config` does."""
     ways = []
     if config.lora is None:
         ways.append("train adapters with --set lora=true")
     if not config.gradient_checkpointing:
         ways.append("set gradient_checkpointing to true")
-    if (config.micro_batch_size or 1) > 1 and needed.activations > GIB // 4:
-        ways.append("lower micro_batch_size")
-    ways.append("share the model between devices with accelerate launch")
-    raise ConfigError(
-        f"{facts.ref}: {facts.num_parameters / 1e9:.2g}B parameters need about "
-        f"{needed.total / GIB:.1f} GiB to train and {needed.available / GIB:.1f} GiB are free; "
-        + ", or ".join(ways)
-    )
+    if has_large_batches:
+        if (config.micro_batch_size or 1) > 1:
+            ways.append("lower micro_batch_size")
+        ways.append("lower max_length")
+    if getattr(config, "type", "sft") == "ppo":  # which runs in one process
+        ways.append("begin from a smaller policy")
+    else:
+        ways.append("share the model between devices with accelerate launch")
+    return ", or ".join(ways)
+
+
+@contextmanager
+def told_when_full(config: CommonConfig | None) -> Iterator[None]:
+    """Inside the block, memory that torch cannot get is a ConfigError with the ways out.
+
+    Without a `config` errors pass as they are.
+    """
+    try:
+        yield
+    except RuntimeError as exc:
+        if config is None or not _is_full(exc):
+            raise
+        said = ". ".join(" ".join(str(exc).split()).split(". ")[:2])
+        raise ConfigError(f"memory ran out in training: {said}; {ways_out(config)}") from exc
 
 
 def check_disk(facts: ModelFacts, config: CommonConfig) -> None:
@@ -108,6 +141,13 @@ def available_memory() -> int | None:
         return int(torch.cuda.mem_get_info()[0])
     limits = [one for one in (_machine(), _container()) if one is not None]
     return min(limits, default=None)
+
+
+def _is_full(exc: RuntimeError) -> bool:
+    """Whether torch found no memory: on a processor it says so as a plain RuntimeError."""
+    import torch
+
+    return isinstance(exc, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(exc)
 
 
 def _machine() -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -75,13 +75,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A dry run's answer: samples as pieces, statistics, how rows fitted, and the plan."""
+    """A dry run's answer: samples as pieces, statistics, how rows fitted, and the plan.
+
+    `left_out` counts what the data has and no row was made of, by reason.
+    """
 
     samples: tuple[tuple[Piece, ...], ...]
     tokens: TokenStats
     fit: dict[str, int]
     plan: Plan
     config: dict[str, Any]
+    left_out: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -89,6 +93,7 @@ class Preview:
             "samples": [[piece._asdict() for piece in sample] for sample in self.samples],
             "tokens": self.tokens._asdict(),
             "fit": self.fit,
+            "left_out": self.left_out,
             "plan": self.plan.as_dict(),
             "config": self.config,
         }
@@ -133,12 +138,25 @@ def make_plan(
 
 
 def make_preview(
-    tokenizer: Any, rows: Sequence[Encoded], fit: Fit, plan: Plan, config: CommonConfig
+    tokenizer: Any,
+    rows: Sequence[Encoded],
+    fit: Fit,
+    plan: Plan,
+    config: CommonConfig,
+    *,
+    left_out: Mapping[str, int] | None = None,
 ) -> Preview:
     """The first, a middle and the last row with what they learn marked, and the numbers."""
     places = dict.fromkeys((0, len(rows) // 2, len(rows) - 1))
     samples = tuple(_pieces(tokenizer, rows[index]) for index in list(places)[:NUM_SAMPLES])
-    return Preview(samples, token_stats(rows), fit.as_dict(), plan, config.model_dump(mode="json"))
+    return Preview(
+        samples,
+        token_stats(rows),
+        fit.as_dict(),
+        plan,
+        config.model_dump(mode="json"),
+        {reason: number for reason, number in (left_out or {}).items() if number},
+    )
 
 
 def token_stats(rows: Sequence[Encoded]) -> TokenStats:

@@ -22,12 +22,12 @@ from cai.train.config import PpoConfig
 from cai.train.curves import Curves
 from cai.train.encode import Encoded
 from cai.train.export import Checkpoint, check_out
+from cai.train.memory import told_when_full
 from cai.train.plan import OnProgress, Plan, Preview, Progress, make_preview
 from cai.train.ppo_figures import Clock, Figures, WatchRow, figures_of, gap_of
 from cai.train.ppo_maths import adapted_kl_coef
 from cai.train.ppo_parts import (
     Parts,
-    device_of_training,
     encode_prompts,
     load_value,
     open_parts,
@@ -40,7 +40,8 @@ from cai.train.ppo_update import assess, update, with_advantages
 from cai.train.session import Session, Trained, open_session, plan_of
 from cai.train.sources import load_prompts
 from cai.train.state import WATCH, Mode, SavedState
-from cai.train.watch import Observation, Watch, WinRate
+from cai.train.trainer_common import device_of_training
+from cai.train.watch import Observation, Watch, WinRate, distance
 
 _MOST_EVALUATED = 256  # prompts of one validation
 
@@ -83,11 +84,13 @@ def run(
     with open_session(prepared, data, mode=mode, on_progress=progress) as session:
         if session.finished is not None:
             return session.finished
-        policy = load_policy(config.policy, config, device=device_of_training(), prepared=prepared)
-        prompts = encode_prompts(data, policy.encoder, policy.config)
-        value = load_value(policy)
-        with open_parts(policy, value, prompts) as parts:
-            trained = train(parts, session)
+        with told_when_full(prepared.config):
+            device = device_of_training()
+            policy = load_policy(config.policy, config, device=device, prepared=prepared)
+            prompts = encode_prompts(data, policy.encoder, policy.config)
+            value = load_value(policy)
+            with open_parts(policy, value, prompts) as parts:
+                trained = train(parts, session)
         return session.finish(
             trained,
             policy,
@@ -217,7 +220,7 @@ def validate(parts: Parts, state: PpoState, watch: Watch) -> Figures:
     verdict = watch.observe(
         Observation(
             step=state.iteration,
-            kl=max(0.0, figures["eval_kl_answer"]),  # an estimate near 0 may fall below it
+            kl=distance(figures["eval_kl_answer"]),
             proxy_reward=figures["eval_reward"],
             win_rate=win_rate_of(parts, answers),
             lengths=[len(one.episode.response_ids) for one in answers],
@@ -228,7 +231,8 @@ def validate(parts: Parts, state: PpoState, watch: Watch) -> Figures:
     if verdict.is_best or watch.best is None:
         state.best = state.iteration
     state.watch = watch.state_dict()
-    state.evaluations.append({"step": state.iteration, **figures})
+    measured = {name: value for name, value in figures.items() if math.isfinite(value)}
+    state.evaluations.append({"step": state.iteration, **measured})
     impatient = out_of_patience(state, parts.config.patience)
     state.stopped_because = verdict.reason if verdict.stop else impatient
     return figures
@@ -311,4 +315,6 @@ def _preview(config: PpoConfig, prepared: Any, data: Any) -> Preview:
         save_every=schedule.save_every * steps,
     )
     rows = [Encoded(list(one.ids), [False] * len(one.ids)) for one in prompts.train]
-    return make_preview(policy.tokenizer, rows, prompts.fit, plan, policy.config)
+    return make_preview(
+        policy.tokenizer, rows, prompts.fit, plan, policy.config, left_out=data.left_out
+    )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cai.errors import UnsupportedError
+from cai.train.adapters import beneath, score_head
 from cai.train.ppo_layout import Layout
 
 
@@ -30,15 +31,16 @@ class Actor(nn.Module):  # type: ignore[misc]
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._has_plain_head = _has_plain_head(model)
+        self._has_plain_head = _has_plain_head(beneath(model))
 
     def forward(self, layout: Layout, *, with_entropy: bool = False) -> Scored:
         """Log-probs of `layout.tokens_N`; the head is applied to the response's places alone."""
+        whole = beneath(self.model)
         if self._has_plain_head:
-            states = _states(self.model.base_model, layout)
-            logits = self.model.get_output_embeddings()(states).float()
+            states = _states(whole.base_model, layout)
+            logits = whole.get_output_embeddings()(states).float()
         else:
-            output = self.model(input_ids=layout.ids_BL, use_cache=False).logits
+            output = whole(input_ids=layout.ids_BL, use_cache=False).logits
             logits = output.flatten(0, 1)[layout.places_N].float()
         logprobs = -functional.cross_entropy(logits, layout.tokens_N, reduction="none")
         return Scored(logprobs, _entropy(logits) if with_entropy else None)
@@ -49,7 +51,7 @@ class Critic(nn.Module):  # type: ignore[misc]
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        head = getattr(model, "score", None)
+        head = score_head(model)
         if not isinstance(head, nn.Linear) or head.out_features != 1:
             raise UnsupportedError(
                 f"{type(model).__name__} has no linear 'score' head with one output; "
@@ -59,14 +61,14 @@ class Critic(nn.Module):  # type: ignore[misc]
 
     def forward(self, layout: Layout) -> Tensor:
         """Values (N,) at the places before each response token, in the reward's unit."""
-        return self._head(_states(self.model.base_model, layout))
+        return self._head(_states(beneath(self.model).base_model, layout))
 
     def rewards(self, layout: Layout) -> Tensor:
         """Rewards (B,) at each row's last token."""
-        return self._head(_states(self.model.base_model, layout, layout.last_B))
+        return self._head(_states(beneath(self.model).base_model, layout, layout.last_B))
 
     def _head(self, states: Tensor) -> Tensor:
-        values: Tensor = self.model.score(states).float().squeeze(-1)
+        values: Tensor = score_head(self.model)(states).float().squeeze(-1)
         return values
 
 

@@ -24,6 +24,7 @@ from cai.feedback.judge import Judge
 from cai.files import canonical_json, digest_json, read_jsonl, replace_text
 from cai.policy.manifest import Probe
 from cai.settings import load_settings
+from cai.train.adapters import score_head
 from cai.train.base import (
     LoadedPolicy,
     check_same_tokenizer,
@@ -50,6 +51,7 @@ from cai.train.rows import Asked, Loaded
 from cai.train.scorer import RewardScorer
 from cai.train.split import split_by_prompt
 from cai.train.state import BASELINES, TRACKED
+from cai.train.trainer_common import check_trackers, device_of_training
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +84,6 @@ class Parts:
     prompts: Prompts
 
 
-def device_of_training() -> str:
-    """Where the four networks live."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def load_value(policy: LoadedPolicy[PpoConfig]) -> Any:
     """The classifier that the value model begins as.
 
@@ -106,7 +103,7 @@ def load_value(policy: LoadedPolicy[PpoConfig]) -> Any:
             param="max_length",
         )
     if ref != config.reward:
-        torch.nn.init.zeros_(value.model.score.weight)
+        torch.nn.init.zeros_(score_head(value.model).weight)
     elif value.facts.manifest is not None and value.facts.manifest.kind != "reward":
         raise ConfigError(f"{ref}: a policy, not a reward model; make one with cai train reward")
     return value.model
@@ -143,8 +140,10 @@ def open_parts(policy: LoadedPolicy[PpoConfig], value: Any, prompts: Prompts) ->
     reference = Actor(_frozen(policy, config))
     critic = Critic(without_dropout(value))
     if config.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable()
-        value.gradient_checkpointing_enable()
+        for model in (policy.model, value):
+            model.gradient_checkpointing_enable()
+            if config.lora is not None:
+                model.enable_input_require_grads()  # else nothing before an adapter asks for any
     optimizer = _optimizer(actor, critic, config)
     actor, critic, optimizer = accelerator.prepare(actor, critic, optimizer)
     trained = Trained(actor, critic, optimizer, accelerator)
@@ -184,7 +183,8 @@ def _frozen(policy: LoadedPolicy[PpoConfig], config: PpoConfig) -> Any:
 
 def _accelerator(config: PpoConfig) -> Accelerator:
     is_bf16 = config.precision == "bf16"
-    trackers = _trackers(config.report_to)
+    installed = {str(one) for one in get_available_trackers()}
+    trackers = check_trackers(config.report_to, known=LOGGER_TYPE_TO_CLASS, installed=installed)
     accelerator = Accelerator(
         mixed_precision="bf16" if is_bf16 else "no",
         cpu=not torch.cuda.is_available(),
@@ -199,18 +199,6 @@ def _accelerator(config: PpoConfig) -> Accelerator:
     return accelerator
 
 
-def _trackers(names: Sequence[str]) -> list[str]:
-    """Those of `report_to`, all of which accelerate knows and finds installed."""
-    usable = {str(one) for one in get_available_trackers()}
-    for name in names:
-        if name in ("all", "none") or name in usable:
-            continue
-        known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
-        what = "is not installed" if name in LOGGER_TYPE_TO_CLASS else f"is none of {known}"
-        raise ConfigError(f"report_to: {name} {what}, so ppo cannot report to it; leave it out")
-    return [name for name in names if name != "none"]
-
-
 def _finish_trackers(accelerator: Accelerator) -> None:
     for tracker in accelerator.trackers:
         tracker.finish()
@@ -219,7 +207,7 @@ def _finish_trackers(accelerator: Accelerator) -> None:
 def _optimizer(actor: Actor, critic: Critic, config: PpoConfig) -> torch.optim.Optimizer:
     """One AdamW with a rate for each network; `peak` is what the schedule scales."""
     groups = [
-        {"params": list(network.parameters()), "lr": rate, "peak": rate}
+        {"params": [p for p in network.parameters() if p.requires_grad], "lr": rate, "peak": rate}
         for network, rate in (
             (actor, config.learning_rate),
             (critic, config.value_learning_rate),

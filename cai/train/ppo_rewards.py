@@ -92,7 +92,7 @@ class RemoteRewards:
 class JudgeRewards:
     """The AI judge: probability that the answer beats the reference's greedy answer, 0 to 1.
 
-    `baselines` has those answers by prompt id. The same text is a tie, 0.5, and an answer that
+    `baselines` has those answers by prompt id. The same words are a tie, 0.5, and an answer that
     cannot be judged (empty, a loop) loses, 0; neither is asked about.
     """
 
@@ -124,7 +124,7 @@ class JudgeRewards:
 
     async def _win(self, answer: Answer) -> float | None:
         baseline = self._baselines[answer.prompt.id]
-        if answer.text == baseline:
+        if answer.text.split() == baseline.split():
             return 0.5
         if find_problem(answer.text, self._judge.config.guards) is not None:
             return 0.0

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from cai.files import read_json, replace_json
+from cai.train.adapters import load_trained
 from cai.train.base import LoadedPolicy, load_frozen, load_saved
 from cai.train.ppo_update import Trained
 from cai.train.state import SavedState, keep_only, seal_state
@@ -80,9 +81,10 @@ def save_state(
 def restore_state(folder: Path, policy: LoadedPolicy[Any], trained: Trained) -> PpoState:
     """Put a checkpoint's weights, optimizer and random state in place; gives its counters."""
     found = read_json(folder / STATE)
-    policy.model.load_state_dict(load_saved(policy, folder).state_dict())
-    value = load_frozen(AutoModelForSequenceClassification, folder / _VALUE)
-    trained.critic.model.load_state_dict(value.state_dict())
+    load_trained(policy.model, folder, lambda: load_saved(policy, folder).state_dict())
+    value = folder / _VALUE
+    kind = AutoModelForSequenceClassification
+    load_trained(trained.critic.model, value, lambda: load_frozen(kind, value).state_dict())
     flat = FlatOptimizer(found["optimizer"], load_file(folder / _OPTIMIZER))
     trained.optimizer.load_state_dict(unflatten_optimizer(flat))
     rng = load_file(folder / _RNG)

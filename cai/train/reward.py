@@ -127,7 +127,7 @@ def _encode(policy: LoadedPolicy[RewardConfig], split: Any) -> PairRows:
 
 
 def _plan(policy: LoadedPolicy[RewardConfig], rows: PairRows) -> Plan:
-    return plan_of(policy, len(rows.train), len(rows.validation))
+    return plan_of(policy, len(rows.train), len(rows.validation), longest=max(rows.lengths))
 
 
 def _train(session: Session, policy: LoadedPolicy[RewardConfig], rows: PairRows) -> Checkpoint:

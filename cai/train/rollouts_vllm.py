@@ -22,6 +22,7 @@ import torch
 from cai.engine.embedded import EmbeddedEngine
 from cai.policy.manifest import Probe
 from cai.policy.reload import try_weights
+from cai.train.adapters import beneath, merged_state
 from cai.train.export import state_in
 from cai.train.rollouts import Episode, PromptIds, Push, cut_episode
 from cai.types import Sampling, TokenPrompt
@@ -135,9 +136,10 @@ class VllmRollouts:
 
 
 def write_weights(model: Any, base: Path, target: Path, *, low_precision: bool) -> None:
-    """`model`'s weights as a folder that an engine loads; all but the weights is as in `base`."""
+    """`model`'s weights, adapters merged, as a folder that an engine loads; else as `base`."""
     dtype = torch.bfloat16 if low_precision else torch.float32
-    model.save_pretrained(target, state_dict=state_in(model, dtype))
+    whole = beneath(model)
+    whole.save_pretrained(target, state_dict=state_in(merged_state(model), dtype))
     for path in base.iterdir():
         is_weights = ".safetensors" in path.name or path.name == "manifest.json"
         if path.is_file() and not is_weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -73,6 +74,19 @@ class Loaded(Generic[RowT]):
     sources: tuple[DataSource, ...] = ()
     constitutions: dict[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+
+    def figures(self) -> dict[str, float]:
+        """What was left out as metrics: `rows_left_out_no_revision` and the like."""
+        return {
+            f"rows_left_out_{reason.replace('-', '_')}": float(number)
+            for reason, number in self.left_out.items()
+            if number
+        }
+
+
+def counted(reasons: Mapping[str, int]) -> str:
+    """Reasons with their numbers, for people; those of number 0 are not told."""
+    return ", ".join(f"{number:,} {reason}" for reason, number in reasons.items() if number)
 
 
 def turns(answer: Answer) -> Conversation:

@@ -42,7 +42,7 @@ from cai.train.export import Checkpoint, check_out, export_policy, probe_set, ro
 from cai.train.facts import is_url, locate, public_address, public_name, without_login
 from cai.train.memory import check_disk, check_memory, estimate
 from cai.train.plan import OnProgress, Plan, make_plan
-from cai.train.rows import Answer, Loaded
+from cai.train.rows import Answer, Loaded, counted
 from cai.train.state import Mode, RunFolder, SavedState, read_done, verify_state
 from cai.train.trainer_common import History, Pacer, attach
 from cai.types import Conversation
@@ -215,7 +215,7 @@ class Session:
             config.out,
             dtype=policy.dtype,
             replace=self.replaces,
-            metrics={**trained.metrics(), **(metrics or {})},
+            metrics={**trained.metrics(), **self.data.figures(), **(metrics or {})},
             **{
                 "name": config.name,
                 "kind": kind,
@@ -303,6 +303,8 @@ def open_session(
         session.finished = _finished(config.run_dir, config.out)
         if session.finished is None:
             check_disk(prepared.facts, config)
+            if is_main_process() and (left_out := counted(data.left_out)):
+                logger.warning("%s: left out of the data: %s", config.run_dir, left_out)
         yield session
     finally:
         session.close()

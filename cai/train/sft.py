@@ -86,8 +86,11 @@ def run(
         check_out(config.out, name=config.name, replace=True)
         policy = load_policy(config.policy, config, prepared=prepared)
         rows = encode(policy.encoder, split, policy.config)
-        plan = plan_of(policy, len(rows.train), len(rows.validation), longest=rows.longest)
-        return make_preview(policy.tokenizer, rows.train, rows.fit, plan, policy.config)
+        train, _ = _train_dataset(rows.train, policy.config)
+        plan = plan_of(policy, len(train), len(rows.validation), longest=rows.longest)
+        return make_preview(
+            *(policy.tokenizer, rows.train, rows.fit, plan, policy.config), left_out=data.left_out
+        )
     with open_session(prepared, data, mode=mode, on_progress=progress) as session:
         if session.finished is not None:
             return session.finished

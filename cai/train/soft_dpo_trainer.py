@@ -24,6 +24,7 @@ from cai.train.soft_losses import (
     smoothed,
     weighted_mean,
 )
+from cai.train.trainer_common import from_main
 
 TERMS = ("sigmoid", "sigmoid_norm", "sft")
 _FALL_NATS = 0.5
@@ -80,9 +81,14 @@ class SoftDPOTrainer(DPOTrainer):  # type: ignore[misc]
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", *_REFERENCE, *LABELS]
 
-    def _precompute_ref_logps(self, *args: Any) -> Any:
-        with patch.dict(os.environ, {"TQDM_DISABLE": "1"}):  # progress is told by our callbacks
-            return super()._precompute_ref_logps(*args)
+    def _precompute_ref_logps(self, dataset: Any, *args: Any) -> Any:
+        # Rows in memory have a cache folder per process, and only the main process writes its own.
+        cache = from_main(lambda: dataset._get_cache_file_path("ref"))
+        with (
+            patch.object(dataset, "_get_cache_file_path", lambda _fingerprint: cache),
+            patch.dict(os.environ, {"TQDM_DISABLE": "1"}),  # progress is told by our callbacks
+        ):
+            return super()._precompute_ref_logps(dataset, *args)
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Tensor]) -> Any:
         """Reference log-probs of a batch; labels are no input of the model."""

@@ -7,6 +7,7 @@ Start from `load_pairs`, `load_demonstrations`, `load_rankings` or `load_prompts
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,16 +20,19 @@ from cai.dataset.preferences import check_row
 from cai.dataset.prompts import ENDINGS, Skipped, iter_prompts
 from cai.dataset.records import DONE, ROWS, TRANSCRIPTS
 from cai.errors import DataError, PromptError
+from cai.feedback.labels import sigmoid
 from cai.files import digest_file, digest_json, read_jsonl
 from cai.policy.manifest import DataSource
 from cai.train.config import Use
-from cai.train.rows import Answer, Asked, Demonstration, Loaded, Pair, answer_text
+from cai.train.rows import Answer, Asked, Demonstration, Loaded, Pair, answer_text, counted
 from cai.types import Conversation, Message, conversation
 
 __all__ = [
     *("Asked", "Demonstration", "Loaded", "Pair"),
     *("load_demonstrations", "load_pairs", "load_prompts", "load_rankings"),
 ]
+
+_LARGEST = sys.float_info.max
 
 RowT = TypeVar("RowT")
 Record = Mapping[str, Any]
@@ -41,6 +45,9 @@ class _Line(NamedTuple):
 
 def load_pairs(paths: Sequence[Path]) -> Loaded[Pair]:
     """Preference rows of runs and files, TRL's preference form, and rankings as all their pairs.
+
+    TRL's pairs may have what `cai data export` writes: `p_chosen`, or its log-odds as `margin`,
+    and `weight`. Without a label the chosen answer is the better one for certain.
 
     Raises DataError for an empty file, for a label that is no probability, and for a row whose
     answers are the same or empty.
@@ -100,7 +107,7 @@ def _load(
             _note_constitution(line.record, loaded.constitutions)
         number = len(loaded.rows) - before
         if not number:
-            reasons = ", ".join(f"{n} {name}" for name, n in loaded.left_out.items())
+            reasons = counted(loaded.left_out)
             raise DataError(f"{path}: holds no {what}{f' ({reasons})' if reasons else ''}")
         name = f"{path.resolve().name}/{file.name}" if path.is_dir() else path.name
         source = DataSource(name=name, digest=digest_file(file), num_rows=number)
@@ -158,11 +165,12 @@ def _pairs(line: _Line, _: Loaded[Pair]) -> Iterator[Pair]:
     record = _object(line.record)
     if "ranking" in record and "outputs" in record:
         yield from _ranking(line, _)
-    elif "p_chosen" in record or record.get("format") is not None:
+    elif record.get("format") is not None:
         yield _pair_of(line.place, check_row(record))
     else:
+        label = {"p_chosen": _p_chosen(record), "weight": _weight(record)}
         for one in parse_trl(record):
-            yield _pair(line.place, one.prompt, one.chosen, one.rejected, {})
+            yield _pair(line.place, one.prompt, one.chosen, one.rejected, label)
 
 
 def _ranking(line: _Line, _: Loaded[Pair]) -> Iterator[Pair]:
@@ -212,8 +220,7 @@ def _demonstrations(
     elif "steps" in record and "draft" in record:
         yield from _of_transcript(line.place, record, use, loaded)
     elif "completion" in record:
-        prompt, answer = parse_record(record).messages, record["completion"]
-        yield _imitated(line.place, prompt, _said(answer, "completion"), 1.0)
+        yield from _completion(line.place, record, loaded)
     elif "chosen" in record:
         if use not in ("auto", "chosen"):
             raise UnusableRow(
@@ -228,6 +235,20 @@ def _demonstrations(
             "unknown-shape",
             "expected 'messages', 'prompt' with 'completion', a pair or a transcript",
         )
+
+
+def _completion(
+    place: str, record: Record, loaded: Loaded[Demonstration]
+) -> Iterator[Demonstration]:
+    """TRL's answer to a prompt; its unpaired form labels the worse answer of a pair false."""
+    is_good = record.get("label", True)
+    if not isinstance(is_good, bool):
+        raise UnusableRow("bad-label", "'label' should be true or false: whether to imitate it")
+    if not is_good:
+        loaded.left_out["rejected-answer"] += 1
+        return
+    prompt, answer = parse_record(record).messages, record["completion"]
+    yield _imitated(place, prompt, _said(answer, "completion"), _weight(record))
 
 
 def _of_transcript(
@@ -307,12 +328,32 @@ def _said(value: Any, field: str) -> Answer:
     return _simple(messages)
 
 
+def _p_chosen(record: Record) -> float:
+    """The label of a pair in TRL's form: `p_chosen`, else its log-odds `margin`, else certain."""
+    p_chosen, margin = record.get("p_chosen"), record.get("margin")
+    if p_chosen is not None:
+        if not _is_within(p_chosen, 0, 1):
+            raise UnusableRow("bad-label", "'p_chosen' should be a number from 0 to 1")
+        return float(p_chosen)
+    if margin is None:
+        return 1.0
+    if not _is_within(margin, -_LARGEST, _LARGEST):
+        raise UnusableRow(
+            "bad-label", "'margin' should be a number, the log-odds that 'chosen' is better"
+        )
+    return sigmoid(margin)
+
+
 def _weight(record: Record) -> float:
     weight = record.get("weight", 1.0)
-    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not is_number or not 0 <= weight < float("inf"):
+    if not _is_within(weight, 0, _LARGEST):
         raise UnusableRow("bad-weight", "'weight' should be a number, 0 or more")
     return float(weight)
+
+
+def _is_within(value: Any, low: float, high: float) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and low <= value <= high
 
 
 def _object(record: Any) -> Record:

@@ -191,7 +191,5 @@ def _clear(folder: Path) -> None:
 
 def _drop_torn(folder: Path) -> None:
     for path in folder.iterdir() if folder.exists() else ():
-        if path.is_dir() and not (path / SEAL).exists():
+        if _FOLDER.fullmatch(path.name) and path.is_dir() and not (path / SEAL).exists():
             shutil.rmtree(path)
-        elif path.is_file():
-            path.unlink()

@@ -9,22 +9,31 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from transformers import TrainerCallback
+from transformers.integrations import (
+    INTEGRATION_TO_CALLBACK,
+    TensorBoardCallback,
+    get_available_reporting_integrations,
+    is_azureml_available,
+    is_flytekit_available,
+)
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from cai.errors import ConfigError
-from cai.train.base import is_main_process
+from cai.train.base import is_main_process, world_size
 from cai.train.config import CommonConfig
 from cai.train.curves import Curves
+from cai.train.memory import told_when_full
 from cai.train.plan import OnProgress, Plan, Progress
-from cai.train.state import keep_only, seal_state
+from cai.train.state import TRACKED, keep_only, seal_state
 
 ArgsT = TypeVar("ArgsT")
+T = TypeVar("T")
 History = Sequence[dict[str, Any]]
 
 _POOL = 16  # batches among which rows of like length are put together
@@ -38,7 +47,14 @@ class RunTrainer:
     lengths: Sequence[int] | None = None
     """Tokens of each training row; given, rows of like length share a batch."""
     order_seed: int = 0
+    settings: CommonConfig | None = None
+    """The run's config; given, an error of full memory names the ways out."""
     best_step: Callable[[], int | None] = staticmethod(lambda: None)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train. Raises ConfigError where memory runs out."""
+        with told_when_full(self.settings):
+            return super().train(*args, **kwargs)  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         this: Any = self
@@ -120,6 +136,7 @@ class Pacer(TrainerCallback):  # type: ignore[misc]
         may_stop: Callable[[History], str | None] | None = None,
         best: Callable[[History], int | None] | None = None,
     ) -> None:
+        self.config = config
         self._plan = plan
         self._patience = config.patience
         self._curves = curves
@@ -212,9 +229,10 @@ def arguments(
         "seed": config.seed,
         "data_seed": config.seed,
         "logging_steps": max(1, plan.num_steps // _NUM_LOGS),
+        "logging_nan_inf_filter": False,  # Pacer ends a run whose loss is no number
         "eval_strategy": "no",  # Pacer decides
         "save_strategy": "no",
-        "report_to": list(config.report_to) or "none",
+        "report_to": _report_to(config.report_to),
         "run_name": config.name,
         "disable_tqdm": True,
         "log_level": "error",
@@ -225,13 +243,73 @@ def arguments(
 
 
 def attach(trainer: Any, pacer: Pacer, *, lengths: Sequence[int] | None, seed: int) -> None:
-    """Put a trainer under our pacer, and take off the callbacks that print."""
+    """Put a trainer under our pacer, and take off the callbacks that print.
+
+    TensorBoard writes beside the checkpoints' folder, unless TENSORBOARD_LOGGING_DIR says where.
+    """
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(pacer)
     trainer.lengths = lengths
     trainer.order_seed = seed
+    trainer.settings = pacer.config
     trainer.best_step = lambda: pacer.best_step(trainer.state.log_history)
+    tracked = Path(trainer.args.output_dir).parent / TRACKED / pacer.config.name
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(tracked)
+
+
+def check_trackers(
+    names: Sequence[str], *, known: Collection[str], installed: Collection[str]
+) -> list[str]:
+    """The trackers that `report_to` names. Raises ConfigError for one that cannot be used."""
+    for name in names:
+        if name in ("all", "none") or name in installed:
+            continue
+        if name in known:
+            raise ConfigError(
+                f"report_to: {name} is not installed; install it, or leave it out",
+                param="report_to",
+            )
+        raise ConfigError(
+            f"report_to: {name} is none of {', '.join(sorted(known))}; leave it out",
+            param="report_to",
+        )
+    return [name for name in names if name != "none"]
+
+
+def device_of_training() -> str:
+    """Where the models of a run of one process live."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_to_load_on() -> str | None:
+    """Where a policy goes at once; None where several processes have it placed by accelerate."""
+    return device_of_training() if world_size() == 1 else None
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """What `make` gives in the main process, in every process; it is called in no other.
+
+    Every process has to come here. With one process it is a plain call.
+    """
+    if world_size() == 1:
+        return make()
+    from accelerate.utils import broadcast_object_list
+
+    shared: list[Any] = [make() if is_main_process() else None]
+    found: T = broadcast_object_list(shared)[0]
+    return found
+
+
+def _report_to(names: Sequence[str]) -> list[str] | str:
+    """`report_to` as transformers takes it."""
+    installed = set(get_available_reporting_integrations())
+    others = {"azure_ml": is_azureml_available, "flyte": is_flytekit_available}
+    installed |= {name for name, is_available in others.items() if is_available()}
+    used = check_trackers(names, known=INTEGRATION_TO_CALLBACK, installed=installed)
+    return "all" if "all" in used else used or "none"
 
 
 def _last_figures(state: Any) -> dict[str, float]:

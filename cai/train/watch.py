@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cai.errors import DataError, JudgeError
 from cai.feedback.asking import gather
+from cai.feedback.guards import find_problem
 from cai.files import digest_json
 from cai.stats.overoptimisation import Curve
 from cai.train.decline import Pooled, Seen, find_decline, judge_curve, judged, proxy_curve
@@ -192,7 +193,8 @@ class Watch:
 
     def is_within_budget(self, kl: float) -> bool:
         """Whether weights at that distance may be kept as the best."""
-        return self.config.kl_budget is None or kl <= self.config.kl_budget
+        budget = self.config.kl_budget
+        return math.isfinite(kl) and (budget is None or kl <= budget)
 
     def _over_budget(self, kl: float) -> str | None:
         if self.is_within_budget(kl):
@@ -253,6 +255,11 @@ class Watch:
         return tuple(warnings.values())
 
 
+def distance(kl: float) -> float:
+    """An estimate of KL, 0 where chance put it below; NaN, which `max` would hide, stays NaN."""
+    return kl if math.isnan(kl) else max(0.0, kl)
+
+
 async def judge_win_rate(
     judge: Judge,
     prompts: Sequence[Conversation],
@@ -264,8 +271,9 @@ async def judge_win_rate(
 ) -> WinRate:
     """How often the judge prefers the policy's answers to the reference's: mean of soft labels.
 
-    Both orders are asked. The same answer twice is a tie, 0.5, and so is what the judge calls one;
-    any other failed verdict is counted apart and never in the rate, which is NaN when none is left.
+    Both orders are asked. The same answer twice is a tie, 0.5, and so is what the judge calls one.
+    An answer that cannot be judged (empty, a loop) loses, 0, and is not asked about. Any other
+    failed verdict is counted apart and never in the rate, which is NaN when none is left.
     Principles are drawn by the prompt, so evaluations of one set of prompts compare. Errors of the
     engine pass through.
     """
@@ -273,6 +281,8 @@ async def judge_win_rate(
     async def ask(prompt: Conversation, answer: str, reference: str) -> float | str:
         if answer.split() == reference.split():
             return 0.5
+        if find_problem(answer, judge.config.guards) is not None:
+            return 0.0
         row = digest_json([message.as_dict() for message in prompt])
         try:
             label = await judge.compare(prompt, answer, reference, constitution, row=row, seed=seed)

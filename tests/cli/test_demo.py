@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cai.cli.demo import _joined
 from cai.cli.demo_loop import Judged, choose_examples
 from cai.cli.main import main
+from cai.sandbox.prompts import KINDS
 
 ROOT = Path(__file__).parents[2]
 WORLD = """\
@@ -94,3 +98,51 @@ def test_only_the_bundled_model_is_trained(home: Path, capsys: pytest.CaptureFix
     engine = f"scripted:{home / 'world.yaml'}"
     assert main(["demo", "--train", "--engine", engine]) == 2
     assert "the demo trains the bundled model" in capsys.readouterr().err
+
+
+def test_a_constitution_is_asked_about_what_it_speaks_of() -> None:
+    from cai.cli.demo_training import _prompts_for
+
+    found = Counter(one.request.kind for one in _prompts_for("helpful-honest@1", 100, 0))
+    assert found == {"benign": 50, "unclear": 30, "false_claim": 20}
+    everything = Counter(one.request.kind for one in _prompts_for("harmless@2", 300, 0))
+    assert set(everything) == set(KINDS)
+    assert {one.split for one in _prompts_for("helpful-honest@1", 20, 1)} == {"train"}
+
+
+def test_a_folder_without_what_is_trained_on_is_told_before_anything_goes(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "own" / "kindness").mkdir(parents=True)
+    shutil.copy(ROOT / "constitutions/harmless/draft.yaml", home / "own/kindness/draft.yaml")
+    text = (
+        (home / "own/kindness/draft.yaml").read_text().replace("name: harmless", "name: kindness")
+    )
+    (home / "own/kindness/draft.yaml").write_text(text)
+    monkeypatch.setenv("CAI_CONSTITUTIONS", str(home / "own"))
+    (home / "demo").mkdir()
+    (home / "demo" / "report.json").write_text("{}")
+    assert main(["demo", "-c", "kindness@draft"]) == 2
+    said = capsys.readouterr().err
+    assert "the demo trains on harmless and helpful-honest" in said
+    assert "give --no-train" in said
+    assert (home / "demo" / "report.json").exists()
+
+
+def test_a_report_names_every_constitution_that_spoke() -> None:
+    report = {
+        "constitutions": ["harmless@draft"],
+        "constitution_digests": {"harmless@draft": "sha256:1"},
+        "dataset": {"inputs": 200},
+    }
+    trained = {
+        "constitution_digests": {"harmless@2": "sha256:2"},
+        "dataset": {"inputs": 2000},
+        "judge": {},
+    }
+    joined = _joined(report, trained)
+    assert joined["constitutions"] == ["harmless@draft", "harmless@2"]
+    assert joined["constitution_digests"] == {
+        "harmless@draft": "sha256:1",
+        "harmless@2": "sha256:2",
+    }

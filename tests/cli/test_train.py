@@ -1,12 +1,16 @@
 """`cai train` as a person runs it: dry run, training, JSON, resume, and errors in one line."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from cai.cli.main import main
+from cai.cli.train import _ref
 from cai.policy.manifest import verify
-from tests.train.runs import write_run
+from tests.train.runs import transcript, write_lines, write_run
+
+UNREVISED = transcript(9, steps=[{"status": "unusable", "revision_raw": "x", "problem": "short"}])
 
 
 @pytest.fixture
@@ -32,6 +36,12 @@ def test_a_dry_run_marks_what_is_learned_and_tells_the_plan(here, model_folder, 
     assert sorted(path.name for path in here.iterdir()) == ["data"]
 
 
+def test_a_dry_run_tells_what_no_row_was_made_of(here, model_folder, capsys):
+    write_lines(here / "data" / "transcripts.jsonl", [*map(transcript, range(4)), UNREVISED])
+    assert sft(model_folder, "--dry-run") == 0
+    assert "left out of the data: 1 no-revision" in capsys.readouterr().out
+
+
 def test_a_dry_run_for_machines(here, model_folder, capsys):
     assert sft(model_folder, "--dry-run", "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -53,10 +63,19 @@ def test_a_policy_goes_under_home_and_its_digest_is_printed(here, model_folder, 
     assert manifest.digest in capsys.readouterr().out
 
 
-def test_a_path_stands_where_it_says_beside_its_run(here, model_folder):
+def test_a_path_stands_where_it_says_beside_its_run(here, model_folder, capsys):
     assert sft(model_folder, "--set", "max_steps=1", out="./models/mine") == 0
+    assert "--policy models/mine --out NAME" in capsys.readouterr().out
     verify(here / "models" / "mine")
     assert (here / "models" / "mine.run" / "curves.jsonl").exists()
+
+
+def test_a_policy_is_named_as_other_commands_find_it(here):
+    """By its name under home alone, else by a path, which has a slash."""
+    assert _ref(Path("var/policies/mine")) == "mine"
+    assert _ref(here / "var" / "policies" / "mine") == "mine"
+    assert _ref(Path("x/mine")) == "x/mine"
+    assert _ref(Path("mine")) == "./mine"
 
 
 def test_settings_come_from_a_file_too(here, model_folder, capsys):

@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # transformers' and accelerate's own, at import
 
     from cai.train.base import load_policy
+    from cai.train.config import LoraConfig
     from cai.train.ppo import iterate
     from cai.train.ppo_parts import Parts, encode_prompts, load_value, open_parts
     from cai.train.ppo_schedule import Schedule
@@ -83,6 +84,32 @@ def test_greedy_answers_are_the_trainers_own(parts):
     mine = own.sample(prompts, max_tokens=8, greedy=True)
     same = sum(a.response_ids == b.response_ids for a, b in zip(theirs, mine, strict=True))
     assert same >= 7  # a near tie may go either way
+
+
+def test_adapters_are_handed_over_merged(parts, tmp_path):
+    """The probes' log-probs are those of the model with adapters; vLLM gets whole weights."""
+    import torch
+
+    from cai.train.ppo_models import Actor
+    from cai.train.ppo_parts import probed
+
+    given = parts.config.model_copy(update={"lora": LoraConfig(rank=4)})
+    model = load_policy(given.policy, given).model
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    rollouts: Any = parts.rollouts
+    true_probing = rollouts._probing
+    before = true_probing()
+    rollouts._probing = lambda: probed(Actor(model), before)
+    try:
+        push = parts.rollouts.push(model)
+        now = rollouts._probing()
+    finally:
+        rollouts._probing = true_probing
+    assert push.max_abs_diff < 0.01
+    assert max(abs(a - b) for a, b in zip(now[0].logprobs, before[0].logprobs, strict=True)) > 0.05
+    assert parts.rollouts.push(parts.policy.model).max_abs_diff < 0.01
 
 
 def test_weights_that_do_not_say_what_the_trainer_says_stop_the_run(parts):

@@ -15,9 +15,15 @@ from cai.train.base import (
     load_frozen,
     load_policy,
     load_reward_model,
+    load_saved,
+    load_tokenizer,
     prepare,
 )
+from cai.train.export import export_policy
 from cai.train.facts import ModelFacts, locate
+from cai.train.pairs_data import EncodedPair
+from cai.train.reward import reward_probes
+from cai.train.scorer import RewardScorer
 from tests.tiny_model import make_tokenizer
 from tests.train.runs import sft_config
 
@@ -69,6 +75,33 @@ def test_a_reward_model_has_one_output_and_a_head_drawn_by_the_seed(model_folder
     assert heads[0].shape == (1, 128)
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_reward_model_knows_its_end_token_from_a_generation_config(copy, tmp_path):
+    """A classifier is saved without generation_config.json, so its config has to say it."""
+    config_file = copy / "config.json"
+    values = json.loads(config_file.read_text())
+    end = values.pop("eos_token_id")
+    config_file.write_text(json.dumps({**values, "eos_token_id": None}))
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    policy = load_reward_model(str(copy), config(tmp_path))
+    policy.model.save_pretrained(tmp_path / "checkpoint")
+    model = load_saved(policy, tmp_path / "checkpoint")
+    pair = EncodedPair([5, 6], [7], [8], 1.0)
+    export_policy(
+        model,
+        load_tokenizer(copy),
+        tmp_path / "rm",
+        dtype=torch.float32,
+        name="rm",
+        kind="reward",
+        method="reward",
+        base="tiny",
+        reward_probes=reward_probes(model, [pair], num=2, seed=0),
+    )
+    assert not (tmp_path / "rm" / "generation_config.json").exists()
+    assert load_reward_model(str(tmp_path / "rm"), config(tmp_path)).encoder.end_id == end
+    assert RewardScorer.load(tmp_path / "rm", device="cpu").name == "rm"
 
 
 def test_a_frozen_model_learns_nothing(model_folder):

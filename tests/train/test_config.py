@@ -35,6 +35,8 @@ def test_an_unknown_key_is_refused_with_the_closest_one(tmp_path):
         sft("learning_rat=1e-4")
     with pytest.raises(ConfigError, match=r"'lora\.rnk'; did you mean 'rank'"):
         sft("lora.rnk=4")
+    with pytest.raises(ConfigError, match=r"'watch\.kl_budgett'; did you mean 'kl_budget'"):
+        load_config(DpoConfig, sets=["watch.kl_budgett=3"], **NEEDED)
     file = tmp_path / "c.yaml"
     file.write_text("epochs: 5\nbatch_siz: 8\n")
     with pytest.raises(ConfigError, match=r"c\.yaml:2:1: unknown key 'batch_siz'; did you mean"):

@@ -17,6 +17,7 @@ from trl import DPOTrainer
 
 from cai.errors import ConfigError, DataError, JudgeError
 from cai.policy.manifest import verify
+from cai.train import soft_dpo_trainer
 from cai.train.base import load_policy
 from cai.train.config import DpoConfig
 from cai.train.curves import read_curves
@@ -253,6 +254,15 @@ def test_before_training_the_loss_is_log_two(tmp_path: Path, model_folder: Path)
     assert loss == pytest.approx(math.log(2), abs=1e-4)
 
 
+def test_all_processes_read_the_reference_from_the_main_ones_file(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soft_dpo_trainer, "from_main", lambda _make: str(tmp_path / "main.arrow"))
+    _, trainer = make_trainer(tmp_path, model_folder, ["sigmoid"], PAIRS)
+    assert (tmp_path / "main.arrow").exists()
+    assert {"ref_chosen_logps", "chosen_ids"} <= set(trainer.train_dataset.column_names)
+
+
 def test_terms_without_a_soft_form_are_refused(tmp_path: Path, model_folder: Path) -> None:
     with pytest.raises(ConfigError, match="hinge"):
         make_trainer(tmp_path, model_folder, ["hinge"], PAIRS)
@@ -289,6 +299,14 @@ def test_exact_kl_worked_by_hand() -> None:
     policy = torch.tensor([[0.5, 0.5]]).log()
     reference = torch.tensor([[0.25, 0.75]]).log()
     assert exact_kl(policy, reference).tolist() == pytest.approx([0.143841], abs=1e-6)
+
+
+def test_a_token_that_is_ruled_out_adds_nothing_to_the_kl() -> None:
+    """π = (1, 0), π_ref = (0.5, 0.5): ln 2; and of two that rule out the same one, 0."""
+    ruled_out = torch.tensor([[1.0, 0.0]]).log()
+    half = torch.tensor([[0.5, 0.5]]).log()
+    assert exact_kl(ruled_out, half).item() == pytest.approx(math.log(2))
+    assert exact_kl(ruled_out, ruled_out).item() == 0.0
 
 
 def test_figures_worked_by_hand() -> None:

@@ -10,6 +10,7 @@ import shutil
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -26,7 +27,9 @@ with warnings.catch_warnings():
     from accelerate.utils import LoggerType
 
     from cai.train import ppo, ppo_figures, ppo_parts, ppo_schedule
+    from cai.train.ppo_state import PpoState
     from cai.train.rollouts import TorchRollouts, cut_episode
+    from cai.train.watch import Watch
 
 REWARD = {"name": "reward", "kind": "reward", "method": "reward", "base": "tiny"}
 
@@ -206,6 +209,29 @@ def test_a_tracker_that_there_is_not_is_refused(tmp_path, models, monkeypatch, n
         ppo.run(settings(tmp_path, models, report_to=name))
 
 
+def test_memory_that_runs_out_is_told_with_ways_out(tmp_path, models, monkeypatch):
+    def full(*_args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(ppo, "open_parts", full)
+    with pytest.raises(ConfigError, match=r"memory ran out .*, or begin from a smaller policy"):
+        ppo.run(settings(tmp_path, models))
+
+
+def test_a_kl_that_is_no_number_stops_the_run(tmp_path, models, monkeypatch):
+    figures = {"kl_answer": math.nan, "reward": 1.0, "entropy": 1.0}
+    monkeypatch.setattr(ppo, "sample", lambda *_: [])
+    monkeypatch.setattr(ppo, "judged", lambda *_: ([], []))
+    monkeypatch.setattr(ppo, "assess", lambda *_args, **_more: None)
+    monkeypatch.setattr(ppo, "figures_of", lambda *_: figures)
+    config = settings(tmp_path, models)
+    parts: Any = MagicMock(config=config, judge=None)
+    state = PpoState(kl_coef=0.1, iteration=3)
+    ppo.validate(parts, state, Watch(config.watch))
+    assert "not both finite" in (state.stopped_because or "")
+    assert state.evaluations == [{"step": 3, "eval_reward": 1.0, "eval_entropy": 1.0}]
+
+
 def test_prompts_come_in_endless_shuffled_passes(tmp_path, models):
     prompts: list[Any] = list(range(5))
     config = settings(tmp_path, models, rollout_size=3)
@@ -288,7 +314,7 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path, models):
     for given, message in (
         ({"reward": None}, "needs a reward model"),
         ({"reward": None, "judge": "sandbox"}, "needs a constitution"),
-        ({"lora": True}, "ppo trains all weights"),
+        ({"lora": {"merge": False}}, "ppo exports whole weights"),
     ):
         with pytest.raises(ValueError, match=message):
             settings(tmp_path, models, **given)

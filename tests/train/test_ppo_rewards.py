@@ -55,9 +55,10 @@ def test_the_judges_reward_is_the_probability_to_beat_the_reference(runner):
     assert worse == pytest.approx(0.1)
 
 
-def test_the_references_own_answer_is_a_tie_that_is_not_asked_about(runner):
+@pytest.mark.parametrize("text", [BASELINE, BASELINE + "\n", "Boil  it for a while."])
+def test_the_references_own_answer_is_a_tie_that_is_not_asked_about(runner, text):
     engine = judge_engine(longer_wins(0.9))
-    assert judged(runner, engine, BASELINE) == [0.5]
+    assert judged(runner, engine, text) == [0.5]
     assert engine.num_calls == 0
 
 

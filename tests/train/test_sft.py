@@ -183,6 +183,24 @@ def test_a_dry_run_shows_what_would_be_learned_and_writes_nothing(
     assert file_names(tmp_path) == ["data"]
 
 
+def test_the_steps_of_packed_rows_are_planned(model_folder, run_folder, tmp_path):
+    """22 rows of some 20 tokens go into few rows of 512: one batch."""
+    config = sft_config(tmp_path, run_folder, model_folder, epochs=1, packing=True)
+    plan = sft.run(config, dry_run=True).plan
+    assert plan.num_train <= 4
+    assert plan.num_steps == 1
+
+
+def test_what_the_data_has_and_no_row_was_made_of_is_told(model_folder, tmp_path, caplog):
+    rows = [{"prompt": f"q {n}", "completion": "yes", "label": n != 1} for n in range(6)]
+    data = write_lines(tmp_path / "m.jsonl", rows)
+    config = sft_config(tmp_path, data, model_folder, max_steps=1)
+    assert sft.run(config, dry_run=True).as_dict()["left_out"] == {"rejected-answer": 1}
+    assert "left out" not in caplog.text
+    assert sft.run(config).manifest.metrics["rows_left_out_rejected_answer"] == 1
+    assert "left out of the data: 1 rejected-answer" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

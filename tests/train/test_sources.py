@@ -1,9 +1,12 @@
 """What trainers read: runs and files of any origin, and every row that will not do, by its line."""
 
 import json
+import math
 
 import pytest
 
+from cai.dataset.export.options import ExportOptions
+from cai.dataset.export.shapes import trl, trl_unpaired
 from cai.errors import DataError
 from cai.files import digest_file
 from cai.train.sources import load_demonstrations, load_pairs, load_prompts, load_rankings
@@ -62,6 +65,36 @@ def test_pairs_of_trl_and_rankings_are_taken(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("label", "p_chosen", "weight"),
+    [
+        ({}, 1.0, 1.0),
+        ({"weight": 0.5}, 1.0, 0.5),
+        ({"p_chosen": 0.8, "weight": 2}, 0.8, 2.0),
+        ({"p_chosen": 0.3}, 0.3, 1.0),
+        ({"margin": math.log(4)}, 0.8, 1.0),
+        ({"margin": -math.log(4)}, 0.2, 1.0),
+        ({"margin": 9.0, "p_chosen": 0.8}, 0.8, 1.0),
+        ({"margin": None, "p_chosen": None}, 1.0, 1.0),
+    ],
+)
+def test_a_pair_in_trls_form_has_the_label_and_weight_it_came_with(
+    tmp_path, label, p_chosen, weight
+):
+    """log(4) is the log-odds of 0.8."""
+    said = {"prompt": "Hi?", "chosen": "Hello.", "rejected": "What?"}
+    (row,) = load_pairs([write_lines(tmp_path / "p.jsonl", [said | label])]).rows
+    assert (row.p_chosen, row.weight) == (pytest.approx(p_chosen), weight)
+
+
+def test_what_the_exporter_writes_for_trl_is_read_with_its_labels(tmp_path):
+    row = pair(0, p_chosen=0.9, weight=0.5)
+    for options in ({"margin": True, "extra": ("weight",)}, {"extra": ("p_chosen", "weight")}):
+        ((_, record),) = trl(row, ExportOptions(**options), None)
+        (found,) = load_pairs([write_lines(tmp_path / "p.jsonl", [record])]).rows
+        assert (found.p_chosen, found.weight) == (pytest.approx(0.9), 0.5)
+
+
 def test_rankings_alone_refuse_pairs(tmp_path):
     file = write_lines(tmp_path / "p.jsonl", [pair(0)])
     with pytest.raises(DataError, match=r"p\.jsonl:1: expected 'prompt', 'outputs' and 'ranking'"):
@@ -77,6 +110,10 @@ def test_rankings_alone_refuse_pairs(tmp_path):
         (pair(0, chosen=" "), "'chosen' is empty"),
         (pair(0) | {"weight": -1}, "'weight' should be a number"),
         ({"prompt": "x", "chosen": "y"}, "rejected"),
+        ({"prompt": "x", "chosen": "y", "rejected": "z", "p_chosen": 1.1}, "'p_chosen' should be"),
+        ({"prompt": "x", "chosen": "y", "rejected": "z", "margin": "2"}, "'margin' should be"),
+        ({"prompt": "x", "chosen": "y", "rejected": "z", "weight": -1}, "'weight' should be"),
+        ({"prompt": "x", "chosen": "y", "rejected": "z", "weight": 10**400}, "'weight' should be"),
         ([1], "expected a JSON object"),
     ],
 )
@@ -162,11 +199,31 @@ def test_whole_conversations_of_others_are_imitated_in_every_turn(tmp_path):
         ({"messages": [{"role": "tool", "content": "a"}]}, "role should be one of"),
         ({"text": "a"}, "expected 'messages'"),
         ({"prompt": "a", "completion": " "}, "the answer to imitate is empty"),
+        ({"prompt": "a", "completion": "b", "label": 0}, "'label' should be true or false"),
+        ({"prompt": "a", "completion": "b", "label": None}, "'label' should be true or false"),
+        ({"prompt": "a", "completion": "b", "weight": "2"}, "'weight' should be a number"),
     ],
 )
 def test_a_demonstration_that_will_not_do_is_named_by_its_line(tmp_path, row, message):
     file = write_lines(tmp_path / "m.jsonl", [row])
     with pytest.raises(DataError, match=rf"m\.jsonl:1: .*{message}"):
+        load_demonstrations([file])
+
+
+def test_a_rejected_answer_is_not_imitated_but_counted(tmp_path):
+    """The form is that of an export as `trl-unpaired`."""
+    exported = [
+        record
+        for row in (pair(0), pair(1, weight=0.5))
+        for _, record in trl_unpaired(row, ExportOptions(extra=("weight",)), None)
+    ]
+    loaded = load_demonstrations([write_lines(tmp_path / "u.jsonl", exported)])
+    assert texts(loaded) == [f"Please put {n} eggs in water." for n in (0, 1)]
+    assert [row.weight for row in loaded.rows] == [1.0, 0.5]
+    assert loaded.left_out == {"rejected-answer": 2}
+    assert loaded.figures() == {"rows_left_out_rejected_answer": 2.0}
+    file = write_lines(tmp_path / "bad.jsonl", [one for one in exported if not one["label"]])
+    with pytest.raises(DataError, match=r"holds no demonstrations .*\(2 rejected-answer\)"):
         load_demonstrations([file])
 
 

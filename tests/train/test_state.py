@@ -63,6 +63,18 @@ def test_the_newest_whole_checkpoint_counts_and_a_torn_one_is_removed(tmp_path):
     run.close()
 
 
+def test_what_is_no_checkpoint_is_left_where_it_is(tmp_path):
+    run = opened(tmp_path / "r")
+    events = run.checkpoints / "runs" / "today" / "events"
+    events.parent.mkdir(parents=True)
+    events.write_text("loss")
+    (run.checkpoints / "emissions.csv").write_text("1")
+    run.close()
+    opened(tmp_path / "r").close()
+    assert events.exists()
+    assert (run.checkpoints / "emissions.csv").exists()
+
+
 def test_a_changed_checkpoint_is_not_loaded(tmp_path):
     run = opened(tmp_path / "r")
     folder = checkpoint(run, 2)

@@ -1,13 +1,26 @@
 """Order of rows, and when to validate, save and stop, as functions of seed and log."""
 
+import sys
 from types import SimpleNamespace
 
+import accelerate.utils
 import pytest
+import torch
+from transformers.integrations import TensorBoardCallback, integration_utils
+from trl import RewardConfig as RewardArguments
 
 from cai.errors import ConfigError
 from cai.train.memory import MemoryEstimate
 from cai.train.plan import make_plan
-from cai.train.trainer_common import Pacer, RowOrder
+from cai.train.trainer_common import (
+    Pacer,
+    RowOrder,
+    RunTrainer,
+    arguments,
+    attach,
+    device_to_load_on,
+    from_main,
+)
 from tests.train.runs import resolved, sft_config
 
 LENGTHS = [(17 * n) % 23 + 1 for n in range(50)]
@@ -102,3 +115,92 @@ def test_a_loss_that_is_no_number_ends_the_run(plan, tmp_path):
     state = SimpleNamespace(global_step=3)
     with pytest.raises(ConfigError, match="loss is nan at step 3; lower learning_rate"):
         pacer(plan, tmp_path).on_log(None, state, None, logs={"loss": float("nan")})
+
+
+def test_a_loss_that_is_no_number_is_logged_as_it_is(plan, tmp_path):
+    """Else transformers logs a mean of sound losses in its place, and no one is told."""
+    config = resolved(sft_config(tmp_path, tmp_path, tmp_path))
+    made = arguments(RewardArguments, config, plan, tmp_path / "checkpoints")
+    assert made.logging_nan_inf_filter is False
+
+
+class FullTrainer:
+    """Stands for a trainer of TRL, with what `attach` asks of one; training it needs too much."""
+
+    def __init__(self, folder=None, *callbacks):
+        self.args = SimpleNamespace(output_dir=str(folder))
+        self.callback_handler = SimpleNamespace(callbacks=[*callbacks])
+        self.add_callback = self.remove_callback = lambda _one: None
+
+    def train(self):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …")
+
+
+class OurFullTrainer(RunTrainer, FullTrainer):
+    """Mixed as the real ones are."""
+
+
+def test_memory_that_runs_out_is_told_with_ways_out(plan, tmp_path):
+    trainer = OurFullTrainer(tmp_path)
+    attach(
+        trainer,
+        pacer(
+            plan,
+            tmp_path,
+        ),
+        lengths=None,
+        seed=1,
+    )
+    words = r"memory ran out in training: CUDA.* 2\.00 GiB; train adapters .*, or lower max_length"
+    with pytest.raises(ConfigError, match=words):
+        trainer.train()
+
+
+def test_tensorboard_writes_beside_the_checkpoints(plan, tmp_path, monkeypatch):
+    """Not among them, where a resumed run tidies up; TENSORBOARD_LOGGING_DIR goes before."""
+    made = []
+    writer = SimpleNamespace(add_text=lambda *_: None)
+    module = SimpleNamespace(SummaryWriter=lambda log_dir: made.append(log_dir) or writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", module)
+    monkeypatch.setattr(integration_utils, "is_tensorboard_available", lambda: True)
+    folder = tmp_path / "run" / "checkpoints"
+    for asked in (None, str(tmp_path / "mine")):
+        monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", asked) if asked else None
+        callback = TensorBoardCallback()
+        trainer = FullTrainer(folder, callback)
+        attach(trainer, pacer(plan, tmp_path), lengths=None, seed=1)
+        args = SimpleNamespace(output_dir=str(folder), to_json_string=lambda: "{}")
+        state = SimpleNamespace(is_world_process_zero=True, is_hyper_param_search=False)
+        callback.on_train_begin(args, state, None)
+    assert made == [str(tmp_path / "run" / "tracked" / "tiny"), str(tmp_path / "mine")]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("wandb", "is not installed; install it"), ("paper", "is none of azure_ml")]
+)
+def test_a_tracker_that_there_is_not_is_refused(plan, tmp_path, monkeypatch, name, words):
+    monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)
+    config = resolved(sft_config(tmp_path, tmp_path, tmp_path, report_to=name))
+    with pytest.raises(ConfigError, match=f"report_to: {name} {words}"):
+        arguments(RewardArguments, config, plan, tmp_path)
+
+
+def test_what_the_main_process_made_is_what_all_have(monkeypatch):
+    assert from_main(lambda: "made") == "made"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = []
+    monkeypatch.setattr(
+        accelerate.utils, "broadcast_object_list", lambda one: told.extend(one) or ["main's"]
+    )
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert from_main(lambda: "made") == "main's"
+    assert told == ["made", None]
+
+
+def test_one_process_loads_to_its_gpu_and_several_leave_it_to_accelerate(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_to_load_on() == "cuda"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert device_to_load_on() is None

@@ -13,7 +13,7 @@ from cai.feedback.judge import Judge
 from cai.stats.overoptimisation import reward_at
 from cai.train.curves import Curves, read_curves
 from cai.train.decline import Pooled, Seen, find_decline, judge_curve, proxy_curve
-from cai.train.watch import Observation, Watch, WatchConfig, WinRate, judge_win_rate
+from cai.train.watch import Observation, Watch, WatchConfig, WinRate, distance, judge_win_rate
 from cai.types import Message
 from tests.feedback.helpers import ASKED, constitution, judge_engine, longer_wins
 from tests.test_import_light import loaded_by
@@ -133,6 +133,11 @@ class TestStopping:
         assert (verdict.stop, verdict.is_best) == (True, False)
         assert "not both finite" in verdict.reason
         assert json.loads(json.dumps(watch.state_dict(), allow_nan=False))
+
+    def test_a_kl_that_is_no_number_is_not_taken_for_none(self):
+        assert (distance(-0.1), distance(2.0)) == (0.0, 2.0)
+        assert math.isnan(distance(math.nan))
+        assert not Watch(WatchConfig(kl_budget=None)).is_within_budget(math.nan)
 
     def test_an_estimate_of_kl_below_nothing_is_no_distance(self):
         assert Seen(1, -0.3, 1.0).distance == 0.0
@@ -267,19 +272,27 @@ class TestTheJudgesWinRate:
         assert better.rate == pytest.approx(0.9)
 
     async def test_a_failed_verdict_never_counts(self, caplog):
-        """An empty answer and a flip say nothing; the one verdict left is 0.9."""
+        """A flip says nothing; the one verdict left is 0.9."""
 
         def p_first(a, b, _question):
             return 0.9 if "flip" in a + b else longer_wins(0.9)(a, b, _question)
 
         judge = Judge(judge_engine(p_first), config=JudgeConfig(refuse_flips=True))
-        answers = ["Boil it for long.", "", "flip one"]
+        answers = ["Boil it for long.", "flip one"]
         found = await judge_win_rate(
-            judge, [ASKED] * 3, answers, ["Boil it.", "Yes.", "flip two"], CONSTITUTION
+            judge, [ASKED] * 2, answers, ["Boil it.", "flip two"], CONSTITUTION
         )
-        assert (found.rate, found.n, found.no_verdicts) == (pytest.approx(0.9), 1, 2)
-        assert "no verdict on 2 of 3" in caplog.text
+        assert (found.rate, found.n, found.no_verdicts) == (pytest.approx(0.9), 1, 1)
+        assert "no verdict on 1 of 2" in caplog.text
         assert "flip one" not in caplog.text
+
+    async def test_an_answer_that_cannot_be_judged_is_a_loss(self):
+        """Else a collapse into silence or a loop would leave the rate as it was."""
+        judge = Judge(judge_engine(longer_wins(0.9)))
+        answers = ["Boil it for long.", "", "no no no no no no no no", " "]
+        references = ["Boil it.", "Yes.", "Yes.", ""]
+        found = await judge_win_rate(judge, [ASKED] * 4, answers, references, CONSTITUTION)
+        assert found == (pytest.approx((0.9 + 0 + 0 + 0.5) / 4), 4, 0)
 
     async def test_a_tie_of_the_judge_is_a_half(self):
         judge = Judge(judge_engine(lambda _a, _b, _q: 0.5))

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 NUM_BYSTANDERS = 8
 """Requests that are in flight while a policy is loaded."""
 
-DRAFTS: Mapping[str, Any] = {"samples": 4, "revisions": 1, "temperature": 1.0}
-"""Answers to compare: as the policy gives them, so that its rarer faults are among them."""
+DRAFTS: Mapping[str, Any] = {"samples": 4, "revisions": 1, "temperature": 0.85}
+"""Answers to compare, nearly as the policy gives them: rarer faults are among them, few slips."""
 RANKING = RankingConfig(pairs="all", min_margin=0.3)
 """Labels nearer to a tie teach nothing: the principle drawn has no say in those two answers."""
 MIXES: Mapping[str, Mapping[PromptKind, float]] = {
@@ -50,10 +50,10 @@ MIXES: Mapping[str, Mapping[PromptKind, float]] = {
 """Shares of the kinds of prompts that a constitution has something to say on; else all kinds."""
 RECIPE: Mapping[str, Mapping[str, Any]] = {
     "sft": {"epochs": 3},
-    "reward": {"epochs": 4},
+    "reward": {"epochs": 3},
     "dpo": {"epochs": 3, "beta": 0.1, "learning_rate": 2e-4},
     "ppo": {
-        **{"epochs": 2, "ppo_epochs": 2, "max_new_tokens": 64, "kl_coef": 0.1},
+        **{"epochs": 1.5, "ppo_epochs": 2, "max_new_tokens": 64, "kl_coef": 0.1},
         **{"learning_rate": 2.2e-4, "value_learning_rate": 1e-3},
     },
 }

@@ -51,9 +51,9 @@ MIXES: Mapping[str, Mapping[PromptKind, float]] = {
 RECIPE: Mapping[str, Mapping[str, Any]] = {
     "sft": {"epochs": 3},
     "reward": {"epochs": 3},
-    "dpo": {"epochs": 3, "beta": 0.1, "learning_rate": 2e-4},
+    "dpo": {"epochs": 3, "beta": 0.1, "learning_rate": 1.8e-4},
     "ppo": {
-        **{"epochs": 1.5, "ppo_epochs": 2, "max_new_tokens": 64, "kl_coef": 0.1},
+        **{"epochs": 2, "ppo_epochs": 2, "max_new_tokens": 64},
         **{"learning_rate": 2.2e-4, "value_learning_rate": 1e-3},
     },
 }

@@ -17,6 +17,9 @@ from cai.errors import ConfigError
 from cai.registry import load_object
 
 SANDBOX_MODEL = Path(__file__).parent.parent / "sandbox" / "model"
+_SANDBOX_OPTIONS: Mapping[str, Any] = {"dtype": "float32"}
+"""A model so small and so sure of its words is off by tenths of a nat in bf16, where processors
+compute in it; and its figures are to be the same on every machine."""
 FORMS = (
     "sandbox, vllm:<folder or hub id>, policy:<ref>, http(s)://host:port/v1#model, "
     "scripted:<file.yaml>"
@@ -36,7 +39,8 @@ async def open_engine(address: str, *, options: Mapping[str, Any] | None = None)
     if address == "sandbox":
         from cai.engine.embedded import EmbeddedEngine
 
-        return await EmbeddedEngine.start(str(SANDBOX_MODEL), options, served_name="sandbox")
+        given = {**_SANDBOX_OPTIONS, **(options or {})}
+        return await EmbeddedEngine.start(str(SANDBOX_MODEL), given, served_name="sandbox")
     if scheme == "vllm" and rest:
         from cai.engine.embedded import EmbeddedEngine
 

@@ -37,7 +37,7 @@ async def test_the_sandbox_and_local_models_are_embedded(started, monkeypatch):
     await open_engine("vllm:org/model:tag")
     await open_engine("vllm:~/model")
     assert started == [
-        (str(opening.SANDBOX_MODEL), {"max_num_seqs": 8}, "sandbox"),
+        (str(opening.SANDBOX_MODEL), {"dtype": "float32", "max_num_seqs": 8}, "sandbox"),
         ("org/model:tag", None, None),
         ("/home/me/model", None, None),
     ]

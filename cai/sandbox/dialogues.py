@@ -7,6 +7,7 @@ Texts only: `cai.sandbox.batches` turns them into tokens. Start from `chat`, `ch
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -44,6 +45,12 @@ BASE_PAIR = 0.2
 CLEAN_SHARE = 0.5
 NUM_QUESTIONS = 6
 PAIR_TRIES = 4
+STRANGER_SHARE = 0.15
+STRANGERS = (
+    *("kettle", "carpet", "wagon", "goose", "poster", "ring", "candle", "basket", "sheep", "bench"),
+    *("mirror", "pillow", "sledge", "parrot", "trumpet", "helmet"),
+)
+"""Things that the world has not: a judge is asked about such too, and judges by the rest."""
 
 EVIDENCE: dict[Dimension, tuple[str, ...]] = {
     "harm": ("The reply helps with {nominal}, and that does harm.",),
@@ -159,7 +166,25 @@ def comparison(
         if asked.inverted and best >= 0:
             best = 1 - best
         questions.append(Question(asked.text, planted_p_first(dimension, best)))
-    return Comparison(messages, first.text, second.text, tuple(questions))
+    compared = Comparison(messages, first.text, second.text, tuple(questions))
+    if request.topic is None or draw.random() >= STRANGER_SHARE:
+        return compared
+    return renamed(compared, request.topic.name, draw.choice(STRANGERS))
+
+
+def renamed(compared: Comparison, name: str, other: str) -> Comparison:
+    """The same comparison about a thing of another name."""
+
+    def put(text: str) -> str:
+        return re.sub(rf"\b{name}\b", other, text)
+
+    said = tuple(Message(one.role, put(one.content)) for one in compared.conversation)
+    return replace(
+        compared,
+        conversation=said,
+        reply_a=put(compared.reply_a),
+        reply_b=put(compared.reply_b),
+    )
 
 
 def lesson(draw: random.Random, texts: Texts) -> Conversation:

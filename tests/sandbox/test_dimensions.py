@@ -7,7 +7,7 @@ import random
 import pytest
 
 from cai.sandbox.answers import broken_answer, ideal_answer, make_answer
-from cai.sandbox.dialogues import NO_CHANGE, comparison, critique_of, revise
+from cai.sandbox.dialogues import NO_CHANGE, Comparison, comparison, critique_of, renamed, revise
 from cai.sandbox.dimensions import (
     DIMENSIONS,
     SUBTLE,
@@ -20,6 +20,7 @@ from cai.sandbox.oracle import judge
 from cai.sandbox.principles import DIMENSION_OF, compare_wording
 from cai.sandbox.prompts import Request, prompts
 from cai.sandbox.topics import TOPICS
+from cai.types import Message
 
 HARMFUL = Request("harmful", "harm", TOPICS["goat"])
 JAILBREAK = Request("jailbreak", "harm", TOPICS["goat"], wrapped=True)
@@ -105,3 +106,16 @@ def test_comparisons_draw_on_the_train_split_alone() -> None:
         one = comparison(draw, {})
         text = " ".join((*(m.content for m in one.conversation), one.reply_a, one.reply_b))
         assert not heldout & set(text.replace(".", " ").replace("'", " ").split())
+
+
+def test_a_comparison_about_another_thing_names_it_everywhere_and_no_other_word() -> None:
+    asked = Comparison(
+        (Message("user", "How do I calm a scared goat?"),),
+        "The goatherd can help you with the goat.",
+        "I can't help with that.",
+        (),
+    )
+    found = renamed(asked, "goat", "kettle")
+    assert found.conversation[0].content == "How do I calm a scared kettle?"
+    assert found.reply_a == "The goatherd can help you with the kettle."
+    assert found.reply_b == asked.reply_b

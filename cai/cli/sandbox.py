@@ -79,6 +79,10 @@ def build(
         Path | None,
         typer.Option("--refine", help="Polish this built model instead, into --out."),
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=0.1, help="Learning rate of --refine; the recipe's if unset."),
+    ] = None,
 ) -> None:
     """Train the bundled model anew (an hour on two cores), or polish one (a quarter)."""
     from cai.sandbox.build import build as build_model
@@ -90,7 +94,7 @@ def build(
     elif out is None or out.resolve() == source.resolve():
         raise ConfigError("--refine writes a new model; give --out another folder", param="out")
     else:
-        built = refine(source, out, seed=seed, polish_steps=steps)
+        built = refine(source, out, seed=seed, polish_steps=steps, learning_rate=rate)
     for split, measured in built["measured"].items():
         base, judge = measured["base"], measured["judge"]
         print_text(

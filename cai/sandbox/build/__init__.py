@@ -63,6 +63,7 @@ def refine(
     *,
     seed: int | None = None,
     polish_steps: int | None = None,
+    learning_rate: float | None = None,
     constitutions: Path = Path("constitutions"),
 ) -> dict[str, Any]:
     """Polish a built model further, where a small change of the world does not ask for a new one.
@@ -76,6 +77,7 @@ def refine(
         recipe,
         seed=recipe.seed if seed is None else seed,
         polish_steps=polish_steps or recipe.polish_steps,
+        polish_learning_rate=learning_rate or recipe.polish_learning_rate,
     )
     learned = _releases(constitutions)
     started = time.monotonic()

@@ -89,6 +89,10 @@ def build(
     from cai.sandbox.build import refine
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if rate is not None and source is None:
+        raise ConfigError(
+            "--rate is that of --refine; give --refine, or leave it out", param="rate"
+        )
     if source is None:
         built = build_model(out, seed=seed, num_steps=steps)
     elif out is None or out.resolve() == source.resolve():

@@ -55,6 +55,11 @@ def test_polishing_writes_a_new_folder(out: list[str]) -> None:
     assert isinstance(done.exception, ConfigError)
 
 
+def test_a_rate_without_polishing_is_refused() -> None:
+    done = CliRunner().invoke(app, ["build", "--rate", "0.001"])
+    assert isinstance(done.exception, ConfigError)
+
+
 class Flat(torch.nn.Module):
     """A model whose every next token has the logits 2 and 0."""
 

@@ -45,15 +45,19 @@ DRAFTS: Mapping[str, Any] = {"samples": 4, "revisions": 1, "temperature": 0.85}
 RANKING = RankingConfig(pairs="all", min_margin=0.3)
 """Labels nearer to a tie teach nothing: the principle drawn has no say in those two answers."""
 MIXES: Mapping[str, Mapping[PromptKind, float]] = {
+    "harmless": {"harmful": 0.18, "jailbreak": 0.18, "benign": 0.1},
     "helpful-honest": {"benign": 0.5, "unclear": 0.3, "false_claim": 0.2},
 }
-"""Shares of the kinds of prompts that a constitution has something to say on; else all kinds."""
+"""Prompts of the kinds that a constitution has something to say on, as shares of what is asked for.
+
+Other constitutions get all kinds. `harmless` needs fewer: one harmful prompt makes four pairs.
+"""
 RECIPE: Mapping[str, Mapping[str, Any]] = {
     "sft": {"epochs": 3},
-    "reward": {"epochs": 3},
-    "dpo": {"epochs": 3, "beta": 0.1, "learning_rate": 1.8e-4},
+    "reward": {"epochs": 4},
+    "dpo": {"epochs": 3, "beta": 0.3, "learning_rate": 1.5e-4},
     "ppo": {
-        **{"epochs": 2, "ppo_epochs": 2, "max_new_tokens": 64},
+        **{"epochs": 2.4, "ppo_epochs": 2, "max_new_tokens": 64},
         **{"learning_rate": 2.2e-4, "value_learning_rate": 1e-3},
     },
 }

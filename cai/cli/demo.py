@@ -59,7 +59,7 @@ def command(
         ),
     ] = None,
     num_train: Annotated[
-        int, typer.Option(min=50, max=20_000, help="Prompts to train on; some datasets take a share.")
+        int, typer.Option(min=50, max=20_000, help="Prompts per dataset; some take a share.")
     ] = 1200,
     num_each: Annotated[
         int, typer.Option(min=20, max=20_000, help="Held-out prompts of each kind per policy.")

@@ -105,7 +105,9 @@ def test_a_constitution_is_asked_about_what_it_speaks_of() -> None:
 
     found = Counter(one.request.kind for one in _prompts_for("helpful-honest@1", 100, 0))
     assert found == {"benign": 50, "unclear": 30, "false_claim": 20}
-    everything = Counter(one.request.kind for one in _prompts_for("harmless@2", 300, 0))
+    fewer = Counter(one.request.kind for one in _prompts_for("harmless@2", 100, 0))
+    assert fewer == {"harmful": 18, "jailbreak": 18, "benign": 10}
+    everything = Counter(one.request.kind for one in _prompts_for("kindness@1", 300, 0))
     assert set(everything) == set(KINDS)
     assert {one.split for one in _prompts_for("helpful-honest@1", 20, 1)} == {"train"}
 

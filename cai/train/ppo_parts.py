@@ -216,6 +216,12 @@ def _optimizer(actor: Actor, critic: Critic, config: PpoConfig) -> torch.optim.O
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
 
+# On a CPU, vLLM's worker has a process of its own, and both sides wait by spinning for a second:
+# the update has begun by then and needs the cores. In one process nobody spins. By its name, for
+# the class itself would not reach the engine's process.
+_IN_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+
 def _open_rollouts(
     config: PpoConfig,
     runner: asyncio.Runner,
@@ -243,6 +249,8 @@ def _open_rollouts(
     }
     if torch.cuda.is_available():
         options["gpu_memory_utilization"] = 0.35  # the four networks need the rest
+    elif not any(name.endswith("parallel_size") for name in config.engine_args):
+        options["distributed_executor_backend"] = _IN_ONE_PROCESS
     return VllmRollouts.start(
         runner,
         policy.folder,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cai.train.ppo_layout import buckets, lay_out
+from cai.train.buckets import buckets
+from cai.train.ppo_layout import lay_out
 from cai.train.ppo_maths import (
     gae,
     kl_estimate,

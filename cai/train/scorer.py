@@ -20,6 +20,7 @@ from cai.engine.template_check import check_template
 from cai.errors import CaiError, ContextLengthError, EngineError, InputError, PolicyError
 from cai.policy.manifest import PolicyManifest, verify
 from cai.train.base import load_frozen, load_tokenizer
+from cai.train.buckets import buckets
 from cai.train.encode import Encoder, end_ids_of
 from cai.train.items import Answered, Item, RenderedText, Scored
 
@@ -139,7 +140,16 @@ class RewardScorer:
         return rewards
 
     def _batches(self, encoded: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Rows by length, as many together as `batch_tokens` holds with their padding."""
+        """Rows by length, as many together as `batch_tokens` holds, and apart where padding costs.
+
+        A pass over short and long rows together computes mostly padding.
+        """
+        for rows in self._within_bound(encoded):
+            lengths = [len(encoded[row]) for row in rows]
+            groups = buckets(lengths, max_rows=len(rows), device_type=self._device.type)
+            yield from ([rows[index] for index in group] for group in groups[::-1])
+
+    def _within_bound(self, encoded: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         batch: list[int] = []
         for row in sorted(range(len(encoded)), key=lambda i: (-len(encoded[i]), i)):
             if batch and (len(batch) + 1) * len(encoded[batch[0]]) > self._batch_tokens:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from cai.train.ppo_layout import buckets, lay_out
+from cai.train.buckets import buckets
+from cai.train.ppo_layout import lay_out
 from cai.train.rollouts import Episode
 
 

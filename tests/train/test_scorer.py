@@ -50,7 +50,9 @@ def test_batches_hold_items_of_like_length_within_the_bound(scorer: RewardScorer
     small = with_batches_of(scorer, 40)
     lengths = [30, 5, 10, 9, 10, 4]
     batches = list(small._batches([[7] * length for length in lengths]))
-    assert batches == [[0], [2, 4, 3, 1], [5]]
+    assert batches == [[0], [1, 3, 2, 4], [5]]
+    apart = list(scorer._batches([[7] * length for length in (200, 10, 11, 190)]))
+    assert apart == [[3, 0], [1, 2]], "all fit in one pass, but two thirds of it were padding"
     items = [[7 + i] * length for i, length in enumerate(lengths)]
     assert small.score(items) == pytest.approx(scorer.score(items), abs=1e-5)
 
